@@ -1,0 +1,1 @@
+"""The gateway process: wiring, HTTP, broker, supervisor, command line."""

@@ -1,0 +1,1 @@
+"""Redis: who is here, for as long as a key lives."""

@@ -1,0 +1,94 @@
+"""Channel rules: what a channel of a given name keeps, shows and allows.
+
+A channel is `prefix:rest`. `room:`, `class:` and `user:` are built in; any other prefix is a namespace of the
+configuration; a name without a prefix falls under `without_namespace`. Option names are Centrifugo's
+(https://centrifugal.dev/docs/server/channels), so that an application moves over by configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MAX_CHANNEL_LENGTH = 255  # bytes, as Centrifugo's default
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What holds for every channel of a namespace. Centrifugo's names and defaults."""
+
+    presence: bool = False
+    join_leave: bool = False
+    force_push_join_leave: bool = False
+    history_size: int = 0  # publications kept; 0: no history
+    history_ttl: int = 0  # seconds; 0: for ever
+    force_recovery: bool = False
+    force_positioning: bool = False
+    allow_recovery: bool = True
+    allow_positioning: bool = True
+    allow_subscribe_for_client: bool = False
+    allow_subscribe_for_anonymous: bool = False
+    allow_publish_for_client: bool = False
+    allow_publish_for_subscriber: bool = False
+    allow_publish_for_anonymous: bool = False
+    allow_presence_for_client: bool = False
+    allow_presence_for_subscriber: bool = False
+    allow_presence_for_anonymous: bool = False
+    allow_history_for_client: bool = False
+    allow_history_for_subscriber: bool = False
+    allow_history_for_anonymous: bool = False
+    allow_user_limited_channels: bool = False
+
+    @property
+    def durable(self) -> bool:
+        """Whether publications go through the log and carry offsets."""
+        return self.history_size > 0
+
+
+UNLIMITED = 2**31 - 1  # history_size of the built-in channels: the log is their record
+
+BUILT_IN: Mapping[str, ChannelOptions] = {
+    "room": ChannelOptions(
+        presence=True,
+        join_leave=True,
+        history_size=UNLIMITED,
+        force_recovery=True,
+        force_positioning=True,
+        allow_publish_for_subscriber=True,
+        allow_presence_for_subscriber=True,
+        allow_history_for_subscriber=True,
+    ),
+    "class": ChannelOptions(
+        presence=True,
+        join_leave=True,
+        history_size=UNLIMITED,
+        force_recovery=True,
+        force_positioning=True,
+        allow_publish_for_subscriber=True,
+        allow_presence_for_subscriber=True,
+        allow_history_for_subscriber=True,
+    ),
+    "user": ChannelOptions(
+        history_size=1000,
+        history_ttl=30 * 86400,
+        force_recovery=True,
+        force_positioning=True,
+        allow_history_for_subscriber=True,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """The rules of every channel. `options(channel)` is `None` for a name that nothing describes."""
+
+    configured: Mapping[str, ChannelOptions] = field(default_factory=dict)
+    without_namespace: ChannelOptions = ChannelOptions()
+
+    def options(self, channel: str) -> ChannelOptions | None:
+        prefix, colon, rest = channel.partition(":")
+        if not colon:
+            return self.without_namespace
+        if not rest:
+            return None
+        return BUILT_IN.get(prefix) or self.configured.get(prefix)

@@ -1,0 +1,1 @@
+"""PostgreSQL: migrations, the message log, repositories."""
