@@ -8,41 +8,54 @@ Unsubscribe codes below 2500 are final, the others tell the client to subscribe 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from realtime.protocol import ErrorReply
 
 
 class CommandError(Exception):
-    """A command's refusal. The reply carries `code`, `message` and whether trying again later can help."""
+    """A command's refusal. The reply carries `code`, `message` and whether trying again later can help.
 
-    def __init__(self, code: int, message: str, temporary: bool = False) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.temporary = temporary
+    Each code is a class of its own, not an instance: an instance that is raised twice keeps growing its traceback,
+    and with it every frame and connection on the way.
+    """
+
+    code: ClassVar[int]
+    message: str
+    temporary: ClassVar[bool]
+
+    def __init__(self, message: str | None = None) -> None:
+        if message is not None:
+            self.message = message
+        super().__init__(f"{self.code}: {self.message}")
+
+    @classmethod
+    def saying(cls, message: str) -> CommandError:
+        """The same code with a message that says more."""
+        return cls(message)
 
     def reply(self) -> ErrorReply:
         return ErrorReply(self.code, self.message, self.temporary)
 
-    def saying(self, message: str) -> CommandError:
-        """The same code with a message that says more."""
-        return CommandError(self.code, message, self.temporary)
+
+def _error(code: int, message: str, *, temporary: bool = False) -> type[CommandError]:
+    return type(f"Error{code}", (CommandError,), {"code": code, "message": message, "temporary": temporary})
 
 
-INTERNAL = CommandError(100, "internal server error", temporary=True)
-UNAUTHORIZED = CommandError(101, "unauthorized")
-UNKNOWN_CHANNEL = CommandError(102, "unknown channel")
-PERMISSION_DENIED = CommandError(103, "permission denied")
-METHOD_NOT_FOUND = CommandError(104, "method not found")
-ALREADY_SUBSCRIBED = CommandError(105, "already subscribed")
-LIMIT_EXCEEDED = CommandError(106, "limit exceeded")
-BAD_REQUEST = CommandError(107, "bad request")
-NOT_AVAILABLE = CommandError(108, "not available")
-TOKEN_EXPIRED = CommandError(109, "token expired")
-EXPIRED = CommandError(110, "expired")
-TOO_MANY_REQUESTS = CommandError(111, "too many requests", temporary=True)
-UNRECOVERABLE_POSITION = CommandError(112, "unrecoverable position")
-PRESENCE_UNKNOWN = CommandError(1001, "presence unknown", temporary=True)
+INTERNAL = _error(100, "internal server error", temporary=True)
+UNAUTHORIZED = _error(101, "unauthorized")
+UNKNOWN_CHANNEL = _error(102, "unknown channel")
+PERMISSION_DENIED = _error(103, "permission denied")
+METHOD_NOT_FOUND = _error(104, "method not found")
+ALREADY_SUBSCRIBED = _error(105, "already subscribed")
+LIMIT_EXCEEDED = _error(106, "limit exceeded")
+BAD_REQUEST = _error(107, "bad request")
+NOT_AVAILABLE = _error(108, "not available")
+TOKEN_EXPIRED = _error(109, "token expired")
+EXPIRED = _error(110, "expired")
+TOO_MANY_REQUESTS = _error(111, "too many requests", temporary=True)
+UNRECOVERABLE_POSITION = _error(112, "unrecoverable position")
+PRESENCE_UNKNOWN = _error(1001, "presence unknown", temporary=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class ChannelOptions:
     allow_history_for_subscriber: bool = False
     allow_history_for_anonymous: bool = False
     allow_user_limited_channels: bool = False
+    messages: bool = False  # data are chat messages with the seed's fields (built-in channels only)
+    join_leave_limit: int = 0  # local subscribers above which join and leave are not pushed; 0: no limit
 
     @property
     def durable(self) -> bool:
@@ -49,8 +51,10 @@ UNLIMITED = 2**31 - 1  # history_size of the built-in channels: the log is their
 
 BUILT_IN: Mapping[str, ChannelOptions] = {
     "room": ChannelOptions(
+        messages=True,
         presence=True,
         join_leave=True,
+        join_leave_limit=200,
         history_size=UNLIMITED,
         force_recovery=True,
         force_positioning=True,
@@ -59,8 +63,10 @@ BUILT_IN: Mapping[str, ChannelOptions] = {
         allow_history_for_subscriber=True,
     ),
     "class": ChannelOptions(
+        messages=True,
         presence=True,
         join_leave=True,
+        join_leave_limit=200,
         history_size=UNLIMITED,
         force_recovery=True,
         force_positioning=True,

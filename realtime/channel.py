@@ -1,0 +1,151 @@
+"""A channel as one node sees it: its local subscribers and its place in the log.
+
+Sans-I/O: nothing here awaits, reads a clock or writes to a socket. `realtime.hub` feeds it and acts on what it says.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from realtime import codes
+from realtime.namespaces import ChannelOptions
+from realtime.protocol import Publication
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from realtime.client import ClientConnection
+    from realtime.fanout import Batch
+
+MAX_AHEAD = 1000  # publications kept beyond a gap; more are read from the log instead
+MAX_HELD = 1000  # publications kept for one subscriber while its recovery is read
+
+
+class Sequence(enum.Enum):
+    """What a channel makes of a publication's offset."""
+
+    NEXT = enum.auto()  # deliver it, and what waited behind it
+    SEEN = enum.auto()  # drop it
+    AHEAD = enum.auto()  # wait for those before it
+    OTHER_EPOCH = enum.auto()  # the log is another one: nothing that is known here counts any more
+
+
+class Hold:
+    """A subscriber whose history is being read: live publications wait here, so that it sees each once, in order."""
+
+    __slots__ = ("overflown", "pushes", "revoked", "user")
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.revoked = False  # the user was removed meanwhile
+        self.pushes: list[tuple[int, bytes]] = []  # (offset, encoded push); offset 0 outside the log
+        self.overflown = False
+
+    def add(self, offset: int, push: bytes) -> None:
+        if len(self.pushes) >= MAX_HELD:
+            self.overflown = True
+        else:
+            self.pushes.append((offset, push))
+
+    def check(self) -> None:
+        """Raises error 103 when the user was removed meanwhile, 100 (temporary) when too much was published."""
+        if self.revoked:
+            raise codes.PERMISSION_DENIED
+        if self.overflown:
+            raise codes.INTERNAL.saying("too much was published meanwhile")
+
+    def above(self, offset: int) -> list[bytes]:
+        """What the subscriber has not got with its reply, which covers all up to `offset`."""
+        return [push for at, push in self.pushes if at == 0 or at > offset]
+
+
+class Channel:
+    """One channel on one node.
+
+    `position` is the last offset handed to local subscribers, `None` until the log's head was read (and always
+    `None` outside the log). `pending` holds encoded pushes of this tick, `batches` those being written.
+    """
+
+    __slots__ = (
+        "ahead",
+        "batches",
+        "epoch",
+        "flushed_at",
+        "gap_watched",
+        "holds",
+        "joining",
+        "listeners",
+        "name",
+        "on_broker",
+        "options",
+        "pending",
+        "position",
+        "repair",
+        "subscribers",
+    )
+
+    def __init__(self, name: str, options: ChannelOptions) -> None:
+        self.name = name
+        self.options = options
+        self.subscribers: set[ClientConnection] = set()
+        self.listeners: set[ClientConnection] | None = None  # those who asked for join and leave
+        self.holds: list[Hold] | None = None
+        self.position: int | None = None
+        self.epoch = ""
+        self.ahead: dict[int, Publication] | None = None
+        self.pending: list[bytes] | None = None
+        self.batches: list[Batch] | None = None
+        self.flushed_at = 0.0
+        self.on_broker = False
+        self.joining: Future[None] | None = None  # set while the broker subscription is under way
+        self.gap_watched = False  # a timer looks whether a gap closes by itself
+        self.repair: Future[None] | None = None  # set while missing publications are read
+
+    @property
+    def unused(self) -> bool:
+        return not self.subscribers and not self.holds
+
+    def place(self, offset: int, epoch: str) -> Sequence:
+        """Where a publication stands relative to what was delivered. Changes nothing."""
+        if self.position is None:
+            return Sequence.AHEAD
+        if epoch != self.epoch:
+            return Sequence.OTHER_EPOCH
+        if offset <= self.position:
+            return Sequence.SEEN
+        return Sequence.NEXT if offset == self.position + 1 else Sequence.AHEAD
+
+    def keep(self, publication: Publication) -> None:
+        """Keep a publication that is ahead of the next one."""
+        if self.ahead is None:
+            self.ahead = {}
+        if len(self.ahead) < MAX_AHEAD:
+            self.ahead[publication.offset] = publication
+
+    def start(self, offset: int, epoch: str) -> list[Publication]:
+        """Begin at the log's head. Returns what arrived meanwhile and comes next."""
+        self.position = offset
+        self.epoch = epoch
+        return self.take_ahead()
+
+    def take_ahead(self) -> list[Publication]:
+        """Publications that were ahead and are next now; `position` moves over them."""
+        if not self.ahead:
+            return []
+        assert self.position is not None
+        ready = []
+        while (publication := self.ahead.pop(self.position + 1, None)) is not None:
+            self.position += 1
+            ready.append(publication)
+        for offset in [offset for offset in self.ahead if offset <= self.position]:
+            del self.ahead[offset]
+        if not self.ahead:
+            self.ahead = None
+        return ready
+
+    def forget_position(self) -> None:
+        """Start anew: the next subscriber reads the head again."""
+        self.position = None
+        self.epoch = ""
+        self.ahead = None

@@ -1,0 +1,287 @@
+"""A client's session on its connection: commands in, replies and pushes out.
+
+Commands are processed in the order in which they came. Publishes are pipelined (started in order, answered as they
+commit); everything else waits for what came before it. While a command waits, the ones behind it queue, and when
+too many do, the connection is not read: back-pressure costs its sender only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from msgspec import Raw
+
+from realtime import codec, codes, commands
+from realtime.channel import Channel
+from realtime.core import CONNECTED, CONNECTING, ENDED, NEW, Core
+from realtime.frames import text_frame
+from realtime.interfaces import Grant, Identity, LogUnavailable, PresenceUnavailable
+from realtime.protocol import ClientInfo, Command, Push, Reply, UnsubscribePush
+from realtime.websocket import WebSocketConnection, WebSocketEndpoint
+
+logger = logging.getLogger("chalkwire.client")
+
+PING = text_frame(b"{}")
+MAX_BACKLOG = 64  # commands that wait before the connection is not read any more
+NOBODY = Identity("")
+
+
+class Work:
+    """What a connection has under way; it exists only while there is something."""
+
+    __slots__ = ("backlog", "blocked", "in_flight", "paused", "tasks")
+
+    def __init__(self) -> None:
+        self.backlog: deque[Command] = deque()
+        self.tasks: set[asyncio.Task[None]] = set()  # strong references
+        self.in_flight = 0  # publishes between command and commit
+        self.blocked = False  # a command that others wait for is running
+        self.paused = False
+
+
+class ClientConnection(WebSocketConnection):
+    """One client of the Centrifuge protocol."""
+
+    __slots__ = ("_budget", "_budget_tick", "_work", "channels", "client", "core", "grants", "identity", "phase")
+
+    def __init__(self, endpoint: WebSocketEndpoint, core: Core) -> None:
+        super().__init__(endpoint)
+        self.core = core
+        self.identity = NOBODY
+        self.client = ""
+        self.channels: dict[str, Channel] = {}
+        self.grants: dict[str, Grant] | None = None  # subscriptions with an expiry or info of their own
+        self.phase = NEW
+        self._work: Work | None = None
+        self._budget = 0
+        self._budget_tick = -1
+
+    @property
+    def user(self) -> str:
+        return self.identity.user
+
+    def info_in(self, channel: str) -> ClientInfo:
+        """Who this is, as others in the channel see it."""
+        grant = self.grants.get(channel) if self.grants else None
+        identity = self.identity
+        return ClientInfo(identity.user, self.client, Raw(identity.info), Raw(grant.info if grant else b""))
+
+    # --- frames ------------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        self.endpoint.wheel.after(self.core.limits.connect_timeout, self._end_if_stale)
+
+    def _end_if_stale(self) -> None:
+        if self.phase in (NEW, CONNECTING):
+            self.end(codes.STALE)
+
+    def message_received(self, payload: bytes, binary: bool) -> None:
+        if binary:
+            self.end(codes.INAPPROPRIATE_PROTOCOL)
+            return
+        if payload == b"{}":
+            return  # a pong: being heard of is all it says
+        try:
+            for command in codec.decode_frame(payload):
+                self._receive(command)
+                if self.phase == ENDED:
+                    return
+        except codec.Malformed as error:
+            logger.debug("malformed frame", extra={"client": self.client, "why": str(error)})
+            self.end(codes.MALFORMED)
+
+    def ping_due(self) -> None:
+        if self.phase != CONNECTED:
+            return
+        self._end_what_expired()
+        self.write(PING)
+
+    def silent(self) -> None:
+        self.end(codes.NO_PONG)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.phase = ENDED
+        self._leave()
+
+    # --- replies and pushes ------------------------------------------------------------------------------------
+
+    def reply(self, reply: Reply) -> None:
+        self.send_text(codec.encode_reply(reply))
+
+    def refuse(self, command_id: int, error: codes.CommandError) -> None:
+        self.core.counters.errors += 1
+        if command_id:
+            self.reply(Reply(command_id, error=error.reply()))
+
+    def push(self, push: Push) -> None:
+        self.send_text(codec.encode_push(push))
+
+    def end(self, disconnect: codes.Disconnect) -> None:
+        """Close the connection with a code that tells the client whether to come back."""
+        if self.phase != ENDED:
+            self.phase = ENDED
+            self._leave()
+            self.disconnect(disconnect.code, disconnect.reason)
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    def _receive(self, command: Command) -> None:
+        if not self._afford(command):
+            return
+        work = self._work
+        if work is not None and (work.blocked or work.backlog):
+            work.backlog.append(command)
+            if len(work.backlog) >= MAX_BACKLOG and not work.paused:
+                work.paused = True
+                self.pause_reading()
+        else:
+            self._dispatch(command)
+
+    def _afford(self, command: Command) -> bool:
+        """Whether the connection has commands left in this second. Twice its limit ends it: it does not listen."""
+        limit = self.core.limits.commands_per_second
+        if not limit:
+            return True
+        tick = self.endpoint.wheel.tick
+        if tick != self._budget_tick:
+            self._budget_tick = tick
+            self._budget = limit
+        self._budget -= 1
+        if self._budget >= 0:
+            return True
+        if self._budget < -limit:
+            self.end(codes.FLOOD)
+        else:
+            self.refuse(command.id, codes.TOO_MANY_REQUESTS())
+        return False
+
+    def _dispatch(self, command: Command) -> None:
+        self.core.counters.commands += 1
+        if command.connect is not None:
+            if self.phase != NEW or not command.id:
+                self.end(codes.MALFORMED)
+                return
+            self.phase = CONNECTING
+            self._run(command, commands.connect(self, command.id, command.connect))
+            return
+        if self.phase != CONNECTED:
+            self.end(codes.MALFORMED)
+            return
+        if command.publish is not None and command.id:
+            self._run(command, commands.publish(self, command.id, command.publish), pipelined=True)
+            return
+        if self._work is not None and self._work.in_flight:
+            # Whoever publishes and then asks for history expects to find it there.
+            self._work.backlog.append(command)
+            return
+        if command.send is not None or (not command.id and command == Command()):
+            return  # a message that nobody asked to receive, or a pong
+        if not command.id:
+            self.end(codes.MALFORMED)
+            return
+        coroutine = commands.start(self, command)
+        if coroutine is not None:
+            self._run(command, coroutine)
+
+    def _run(self, command: Command, coroutine: Coroutine[Any, Any, None], *, pipelined: bool = False) -> None:
+        work = self._work
+        if work is None:
+            work = self._work = Work()
+        if pipelined:
+            work.in_flight += 1
+            work.blocked = work.in_flight >= self.core.limits.in_flight
+        else:
+            work.blocked = True
+        task = asyncio.get_running_loop().create_task(self._guard(command, coroutine, work, pipelined))
+        work.tasks.add(task)
+        task.add_done_callback(work.tasks.discard)
+
+    async def _guard(self, command: Command, coroutine: Coroutine[Any, Any, None], work: Work, pipelined: bool) -> None:
+        """Run a command; whatever goes wrong in it has a defined answer."""
+        try:
+            await coroutine
+        except codes.CommandError as error:
+            self.refuse(command.id, error)
+        except codes.DisconnectError as error:
+            self.end(error.disconnect)
+        except LogUnavailable:
+            self.refuse(command.id, codes.INTERNAL.saying("the message log is not available"))
+        except PresenceUnavailable:
+            self.refuse(command.id, codes.PRESENCE_UNKNOWN())
+        except Exception:
+            logger.exception("command failed", extra={"client": self.client})
+            self.refuse(command.id, codes.INTERNAL())
+        finally:
+            if pipelined:
+                work.in_flight -= 1
+            work.blocked = False
+            if self.phase == CONNECTING:
+                self.phase = NEW  # refused, but may try again with another token until it is stale
+            self._resume(work)
+
+    def _resume(self, work: Work) -> None:
+        backlog = work.backlog
+        while backlog and not work.blocked and self.phase != ENDED:
+            command = backlog.popleft()
+            waiting = len(backlog)
+            self._dispatch(command)
+            if len(backlog) > waiting:  # it went back: publishes before it are in flight
+                backlog.rotate(1)
+                break
+        if work.paused and len(backlog) < MAX_BACKLOG // 2:
+            work.paused = False
+            self.resume_reading()
+        if not backlog and not work.in_flight and not work.blocked and self._work is work:
+            self._work = None
+
+    # --- the end of things -------------------------------------------------------------------------------------
+
+    def remove(self, name: str) -> bool:
+        """Leave a channel. False when the connection was not in it."""
+        channel = self.channels.pop(name, None)
+        if channel is None:
+            return False
+        core = self.core
+        info = self.info_in(name)
+        if self.grants:
+            self.grants.pop(name, None)
+        core.hub.unsubscribe(self, channel)
+        if channel.options.presence:
+            core.presence.leave(name, info)
+        if commands.announces(channel):
+            core.publisher.presence_changed(name, info, joined=False)
+        return True
+
+    def unsubscribe_by_server(self, name: str, reason: codes.Unsubscribe) -> None:
+        if self.remove(name):
+            self.push(Push(name, unsubscribe=UnsubscribePush(reason.code, reason.reason)))
+
+    def lose_position(self, name: str) -> None:
+        """The log cannot say what was missed: the client comes back with its own position."""
+        if commands.is_server_side(self, name):
+            self.end(codes.INSUFFICIENT_STATE)
+        else:
+            self.unsubscribe_by_server(name, codes.INSUFFICIENT_POSITION)
+
+    def _end_what_expired(self) -> None:
+        limit = self.core.clock() - self.core.limits.expired_grace
+        if 0 < self.identity.expires_at < limit:
+            self.end(codes.CONNECTION_EXPIRED)
+            return
+        for name, grant in list(self.grants.items()) if self.grants else ():
+            if 0 < grant.expires_at < limit:
+                self.unsubscribe_by_server(name, codes.UNSUBSCRIBED_EXPIRED)
+
+    def _leave(self) -> None:
+        """Everything that the hub and others know of this connection goes, once."""
+        for name in list(self.channels):
+            self.remove(name)
+        if self.client:
+            self.core.hub.remove_connection(self)
+            self.client = ""
+        if self._work is not None:
+            self._work.backlog.clear()

@@ -1,0 +1,386 @@
+"""The commands of the protocol, one function each.
+
+Functions that must wait are coroutines; they write their own reply, because a subscribe reply and the publications
+that follow it must reach the connection in one step. They raise `CommandError` to refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from realtime import codec, codes
+from realtime.channel import Channel, Hold
+from realtime.core import CONNECTED, ENDED, VERSION
+from realtime.hub import Hub
+from realtime.interfaces import Grant, Identity, MessageLog
+from realtime.messages import stamped
+from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
+from realtime.protocol import (
+    EMPTY,
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    HistoryRequest,
+    HistoryResult,
+    PresenceResult,
+    PresenceStatsResult,
+    Publication,
+    PublishRequest,
+    RefreshRequest,
+    RefreshResult,
+    Reply,
+    RPCRequest,
+    RPCResult,
+    StreamPosition,
+    SubRefreshRequest,
+    SubRefreshResult,
+    SubscribeRequest,
+    SubscribeResult,
+)
+
+if TYPE_CHECKING:
+    from realtime.client import ClientConnection
+
+
+def start(connection: ClientConnection, command: Command) -> Coroutine[Any, Any, None] | None:
+    """Begin a command that a connected client sent; `None` when it is answered already."""
+    number = command.id
+    if command.subscribe is not None:
+        return subscribe(connection, number, command.subscribe)
+    if command.unsubscribe is not None:
+        connection.remove(command.unsubscribe.channel)
+        connection.reply(Reply(number, unsubscribe=EMPTY))
+        return None
+    if command.history is not None:
+        return history(connection, number, command.history)
+    if command.rpc is not None:
+        return rpc(connection, number, command.rpc)
+    if command.presence is not None:
+        return presence(connection, number, command.presence.channel)
+    if command.presence_stats is not None:
+        return presence_stats(connection, number, command.presence_stats.channel)
+    if command.refresh is not None:
+        return refresh(connection, number, command.refresh)
+    if command.sub_refresh is not None:
+        return sub_refresh(connection, number, command.sub_refresh)
+    if command.ping is not None:
+        connection.reply(Reply(number, ping=EMPTY))
+        return None
+    connection.refuse(number, codes.METHOD_NOT_FOUND())
+    return None
+
+
+# --- connecting ------------------------------------------------------------------------------------------------
+
+
+def personal_channel(user: str) -> str:
+    return f"user:{user}"
+
+
+def is_server_side(connection: ClientConnection, channel: str) -> bool:
+    """Whether the server subscribed the connection, not the client."""
+    identity = connection.identity
+    return channel in identity.channels or (identity.user != "" and channel == personal_channel(identity.user))
+
+
+async def connect(connection: ClientConnection, number: int, request: ConnectRequest) -> None:
+    """Who is it, and what is it subscribed to by the server: the personal channel and the token's channels."""
+    core = connection.core
+    if core.draining:
+        raise codes.DisconnectError(codes.SHUTDOWN)
+    identity = await core.authoriser.connect(request.token)
+    most = core.limits.connections_per_user
+    if most and identity.user and len(core.hub.connections_of(identity.user)) >= most:
+        raise codes.DisconnectError(codes.CONNECTION_LIMIT)
+    connection.identity = identity
+    names = dict.fromkeys(identity.channels)
+    if identity.user:
+        names[personal_channel(identity.user)] = None
+    asked = request.subs or {}
+    wanted = []
+    for name in names:
+        options = core.namespaces.options(name)
+        if options is not None:
+            wanted.append((name, options, asked.get(name) or SubscribeRequest(channel=name)))
+    joinings = await _all_or_nothing(
+        [_join(connection, name, options, each, Grant()) for name, options, each in wanted]
+    )
+    if connection.phase == ENDED or core.draining:
+        for joining in joinings:
+            joining.abandon()
+        if core.draining:
+            raise codes.DisconnectError(codes.SHUTDOWN)
+        return
+    connection.client = core.new_client_id()
+    connection.phase = CONNECTED
+    core.hub.add_connection(connection)
+    expires = identity.expires_at
+    result = ConnectResult(
+        client=connection.client,
+        version=VERSION,
+        expires=expires > 0,
+        ttl=_ttl(connection, expires),
+        subs={joining.channel.name: joining.result for joining in joinings} or None,
+        ping=core.limits.ping_interval,
+        pong=True,
+        node=core.node,
+    )
+    _go_live(connection, joinings, Reply(number, connect=result))
+
+
+async def _all_or_nothing(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:
+    results = await asyncio.gather(*joinings, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, BaseException)]
+    joined = [result for result in results if isinstance(result, Joining)]
+    if failures:
+        for joining in joined:
+            joining.abandon()
+        raise failures[0]
+    return joined
+
+
+def _ttl(connection: ClientConnection, expires_at: int) -> int:
+    return max(int(expires_at - connection.core.clock()), 1) if expires_at else 0
+
+
+# --- subscribing -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Joining:
+    """A subscription that is ready to go live: everything up to `head` is in `result`, the rest is held."""
+
+    channel: Channel
+    hold: Hold
+    result: SubscribeResult
+    head: int
+    request: SubscribeRequest
+    grant: Grant
+    hub: Hub
+
+    def abandon(self) -> None:
+        self.hub.drop_hold(self.channel, self.hold)
+
+
+def options_of(connection: ClientConnection, channel: str) -> ChannelOptions:
+    """The rules of a channel. Raises error 107 for an impossible name, 102 for an unknown namespace."""
+    if not channel or len(channel.encode()) > MAX_CHANNEL_LENGTH:
+        raise codes.BAD_REQUEST.saying(f"a channel name has 1 to {MAX_CHANNEL_LENGTH} bytes")
+    options = connection.core.namespaces.options(channel)
+    if options is None:
+        raise codes.UNKNOWN_CHANNEL
+    return options
+
+
+async def subscribe(connection: ClientConnection, number: int, request: SubscribeRequest) -> None:
+    core, name = connection.core, request.channel
+    options = options_of(connection, name)
+    if name in connection.channels:
+        raise codes.ALREADY_SUBSCRIBED
+    if core.limits.channels and len(connection.channels) >= core.limits.channels:
+        raise codes.LIMIT_EXCEEDED.saying(f"more than {core.limits.channels} channels")
+    grant = None
+    if not options.messages:
+        grant = await core.authoriser.subscribe(connection.identity, name, request.token)
+    joining = await _join(connection, name, options, request, grant)
+    if connection.phase == ENDED:
+        joining.abandon()
+        return
+    _go_live(connection, [joining], Reply(number, subscribe=joining.result))
+
+
+async def _join(
+    connection: ClientConnection,
+    name: str,
+    options: ChannelOptions,
+    request: SubscribeRequest,
+    grant: Grant | None,
+) -> Joining:
+    """Hold, subscribe at the broker, authorise, read: in this order nothing falls between two of them.
+
+    Membership of rooms is asked only after the hold (`grant` is `None`): whoever is removed later is caught by the
+    event of the removal, which the hold sees.
+    """
+    core = connection.core
+    hub = core.hub
+    channel, hold = hub.hold(name, options, connection.user)
+    try:
+        await hub.join_broker(channel)
+        if grant is None:
+            grant = await core.authoriser.subscribe(connection.identity, name, request.token)
+        result = SubscribeResult(expires=grant.expires_at > 0, ttl=_ttl(connection, grant.expires_at))
+        head = 0
+        if options.durable:
+            head = await _recover(connection, channel, options, request, result)
+        hold.check()
+    except BaseException:
+        hub.drop_hold(channel, hold)
+        raise
+    return Joining(channel, hold, result, head, request, grant, hub)
+
+
+async def _recover(
+    connection: ClientConnection,
+    channel: Channel,
+    options: ChannelOptions,
+    request: SubscribeRequest,
+    result: SubscribeResult,
+) -> int:
+    """Fill in what the client missed, all or nothing. Returns the head that the reply names."""
+    limits = connection.core.limits
+    recoverable = options.force_recovery or (request.recoverable and options.allow_recovery)
+    positioned = options.force_positioning or (request.positioned and options.allow_positioning)
+    recover = request.recover and (recoverable or options.allow_recovery)
+    page = await connection.core.hub.read_position(
+        channel, request.offset if recover else None, limits.recovery, limits.outbox // 2
+    )
+    result.recoverable = recoverable
+    result.positioned = positioned
+    if recoverable or positioned or recover:
+        result.epoch = page.head.epoch
+        result.offset = page.head.offset
+    if request.recover:
+        result.was_recovering = True
+        missed = page.head.offset - request.offset
+        result.recovered = recover and request.epoch == page.head.epoch and missed == len(page.publications)
+        if result.recovered and page.publications:
+            result.publications = [stamped(options, each) for each in page.publications]
+    return page.head.offset
+
+
+def _go_live(connection: ClientConnection, joinings: list[Joining], reply: Reply) -> None:
+    """Reply, then what was held: one step, so that nothing comes between."""
+    core = connection.core
+    payloads = [codec.encode_reply(reply)]
+    for joining in joinings:
+        channel, grant = joining.channel, joining.grant
+        connection.channels[channel.name] = channel
+        if grant.info or grant.expires_at:
+            connection.grants = connection.grants or {}
+            connection.grants[channel.name] = grant
+        payloads += core.hub.release(connection, channel, joining.hold, joining.head)
+    connection.send_text(b"\n".join(payloads))
+    for joining in joinings:
+        channel = joining.channel
+        info = connection.info_in(channel.name)
+        if channel.options.presence:
+            core.presence.join(channel.name, info)
+        if announces(channel):
+            core.publisher.presence_changed(channel.name, info, joined=True)
+            if channel.options.force_push_join_leave or joining.request.join_leave:
+                core.hub.listen(connection, channel)
+
+
+def announces(channel: Channel) -> bool:
+    """Whether joins and leaves are pushed: in big rooms they would cost the square of their size."""
+    options = channel.options
+    most = options.join_leave_limit
+    return options.join_leave and not (most and len(channel.subscribers) > most)
+
+
+async def sub_refresh(connection: ClientConnection, number: int, request: SubRefreshRequest) -> None:
+    if request.channel not in connection.channels:
+        raise codes.PERMISSION_DENIED
+    grant = await connection.core.authoriser.subscribe(connection.identity, request.channel, request.token)
+    if request.channel in connection.channels:
+        connection.grants = connection.grants or {}
+        connection.grants[request.channel] = grant
+    expires = grant.expires_at
+    connection.reply(Reply(number, sub_refresh=SubRefreshResult(expires=expires > 0, ttl=_ttl(connection, expires))))
+
+
+async def refresh(connection: ClientConnection, number: int, request: RefreshRequest) -> None:
+    """A new token for the same user: never another user, never an anonymous one."""
+    identity: Identity = await connection.core.authoriser.connect(request.token)
+    if identity.user != connection.user:
+        raise codes.DisconnectError(codes.INVALID_TOKEN)
+    connection.identity = identity
+    expires = identity.expires_at
+    result = RefreshResult(connection.client, VERSION, expires > 0, _ttl(connection, expires))
+    connection.reply(Reply(number, refresh=result))
+
+
+# --- publishing and reading ------------------------------------------------------------------------------------
+
+
+async def publish(connection: ClientConnection, number: int, request: PublishRequest) -> None:
+    core, name = connection.core, request.channel
+    options = options_of(connection, name)
+    data = bytes(request.data)
+    if not data:
+        raise codes.BAD_REQUEST.saying("a publication needs data")
+    if not await core.authoriser.may_publish(connection.identity, name, name in connection.channels):
+        raise codes.PERMISSION_DENIED
+    core.counters.publishes += 1
+    began = time.perf_counter()
+    await core.publisher.publish(
+        name,
+        options,
+        data,
+        sender=connection.user,
+        info=connection.info_in(name),
+        acknowledge=lambda: connection.reply(Reply(number, publish=EMPTY)),
+    )
+    core.counters.publish_seconds += time.perf_counter() - began
+
+
+async def history(connection: ClientConnection, number: int, request: HistoryRequest) -> None:
+    core, name = connection.core, request.channel
+    options = options_of(connection, name)
+    if not await core.authoriser.may_read_history(connection.identity, name, name in connection.channels):
+        raise codes.PERMISSION_DENIED
+    connection.reply(Reply(number, history=await read_history(core.log, name, options, request, core.limits.history)))
+
+
+async def read_history(
+    log: MessageLog, name: str, options: ChannelOptions, request: HistoryRequest, most: int
+) -> HistoryResult:
+    """A page of a channel's history. Raises error 108 without history, 112 for a position of another epoch."""
+    if not options.durable:
+        raise codes.NOT_AVAILABLE
+    limit = most if request.limit < 0 else min(request.limit, most)
+    since: StreamPosition | None = request.since
+    if request.reverse:
+        page = await log.read_back(name, since.offset if since else None, limit)
+    else:
+        page = await log.read(name, since.offset if since else 0, limit)
+    if since is not None and since.epoch and since.epoch != page.head.epoch:
+        raise codes.UNRECOVERABLE_POSITION
+    publications: list[Publication] = [stamped(options, each) for each in page.publications]
+    return HistoryResult(publications, page.head.epoch, page.head.offset)
+
+
+async def presence(connection: ClientConnection, number: int, name: str) -> None:
+    await _check_presence(connection, name)
+    members = await connection.core.presence.members(name)
+    connection.reply(Reply(number, presence=PresenceResult({each.client: each for each in members})))
+
+
+async def presence_stats(connection: ClientConnection, number: int, name: str) -> None:
+    await _check_presence(connection, name)
+    stats = await connection.core.presence.stats(name)
+    result = PresenceStatsResult(stats.num_clients, stats.num_users)
+    connection.reply(Reply(number, presence_stats=result))
+
+
+async def _check_presence(connection: ClientConnection, name: str) -> None:
+    options = options_of(connection, name)
+    subscribed = name in connection.channels
+    if not await connection.core.authoriser.may_see_presence(connection.identity, name, subscribed):
+        raise codes.PERMISSION_DENIED
+    if not options.presence:
+        raise codes.NOT_AVAILABLE
+
+
+async def rpc(connection: ClientConnection, number: int, request: RPCRequest) -> None:
+    method = connection.core.rpc.get(request.method)
+    if method is None:
+        raise codes.METHOD_NOT_FOUND
+    answer = await method(connection.identity, bytes(request.data) or b"{}")
+    connection.reply(Reply(number, rpc=RPCResult(Raw(answer))))
