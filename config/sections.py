@@ -1,0 +1,378 @@
+"""The sections of the settings: every setting with its type, unit, default and meaning.
+
+This file is the one place that describes a setting; validation, messages, `docs/settings.md` and `chalkwire config`
+all read it from here. Models are frozen and hold plain values, so they cross a fork or a pickle for free.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import NoDecode
+
+KIB = 1024
+MIB = 1024 * 1024
+
+
+class Secret:
+    """Marks a setting whose value is never printed."""
+
+
+class Url:
+    """Marks a setting whose value is printed without the password in it."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+def _split(value: Any) -> Any:
+    """Lists come from the environment as `a,b` or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)  # its JSONDecodeError is a ValueError, as pydantic wants it
+    return [item for part in value.split(",") if (item := part.strip())]
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        raise ValueError(f"{value!r} is neither an address nor a network such as 10.0.0.0/8") from None
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", value):
+        raise ValueError(f"{value!r} is not an origin such as https://example.org (or * for any)")
+    return value
+
+
+def _url_of(*schemes: str, example: str) -> AfterValidator:
+    def check(value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in schemes:
+            raise ValueError(f"a URL such as {example} is wanted")
+        return value
+
+    return AfterValidator(check)
+
+
+def _absolute(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Http(Section):
+    """The one port for HTTP and WebSocket."""
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on; `0.0.0.0` or `::` for every interface.")
+    port: Port = Field(default=8000, description="Port for HTTP and WebSocket; 0 takes a free one.")
+    node_port_base: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None,
+        description="Node *i* (from 0) also listens on this port + *i*, so that one node can be addressed.",
+    )
+    max_body: ByteSize = Field(
+        default=ByteSize(MIB),
+        description="Largest request body, in bytes or as `1MiB`; a larger one is answered with 413.",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
+
+
+class Database(Section):
+    """PostgreSQL, the source of truth."""
+
+    url: Annotated[str | None, Url(), _url_of("postgresql", "postgres", example="postgresql://user@host/name")] = Field(
+        default=None, description="Where PostgreSQL is. Unset: the embedded one is started."
+    )
+    statement_cache_size: Count = Field(
+        default=100, description="Prepared statements kept by a connection; 0 behind PgBouncer in transaction mode."
+    )
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=2, description="Connections a node opens at most. The sum over nodes must stay below `max_connections`."
+    )
+    connect_timeout: Seconds = Field(default=5.0, description="Seconds until an attempt to connect is given up.")
+    statement_timeout: Seconds = Field(default=5.0, description="Seconds until the server cancels a statement.")
+
+
+class Redis(Section):
+    """Redis or Valkey: presence, typing, cursors, limits; nothing that may not be lost."""
+
+    url: Annotated[
+        str | None, Url(), _url_of("redis", "rediss", "unix", example="redis://host:6379/0 or unix:///path/to.sock")
+    ] = Field(default=None, description="Where Redis or Valkey is. Unset: the embedded Valkey is started.")
+
+
+class Nats(Section):
+    """NATS, which carries publications between nodes."""
+
+    url: Annotated[str | None, Url(), _url_of("nats", "tls", "ws", "wss", example="nats://host:4222")] = Field(
+        default=None, description="Where NATS is. Unset: the embedded one is started."
+    )
+
+
+def _algorithms(pem: str) -> tuple[str, ...]:
+    """The JWS algorithms of a public key, by its type (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY----- ...) is wanted") from None
+    if isinstance(key, rsa.RSAPublicKey):
+        return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+        return ("EdDSA",)
+    curves = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in curves:
+        return (curves[key.curve.name],)
+    raise ValueError("an RSA, ECDSA (P-256, P-384, P-521) or EdDSA key is wanted")
+
+
+def _public_key(value: str | None) -> str | None:
+    if value is not None:
+        _algorithms(value)
+    return value
+
+
+class Token(Section):
+    """The JSON Web Tokens (RFC 7519) that connections and requests carry."""
+
+    hmac_secret: Annotated[str | None, Secret(), Field(min_length=32)] = Field(
+        default=None,
+        description="Key of HS256, HS384 and HS512 tokens and of the server's own. Unset: made on the first start and "
+        "kept in the data directory.",
+    )
+    public_key: Annotated[str | None, AfterValidator(_public_key)] = Field(
+        default=None,
+        description="PEM public key (RSA, ECDSA or Ed25519) of an issuer whose tokens are accepted as well.",
+    )
+    audience: str | None = Field(default=None, description="What a token's `aud` must contain; unset: not checked.")
+    issuer: str | None = Field(default=None, description="What a token's `iss` must be; unset: not checked.")
+    leeway: Annotated[float, Field(ge=0, le=300)] = Field(
+        default=0.0, description="Seconds by which the issuer's clock may differ from ours."
+    )
+    access_ttl: Annotated[int, Field(gt=0)] = Field(
+        default=900, description="Seconds that a login's access token is valid."
+    )
+    refresh_ttl: Annotated[int, Field(gt=0)] = Field(
+        default=30 * 86400, description="Seconds that a login lasts without being used (refresh token)."
+    )
+
+    @property
+    def hmac_algorithms(self) -> tuple[str, ...]:
+        return ("HS256", "HS384", "HS512")
+
+    @property
+    def public_key_algorithms(self) -> tuple[str, ...]:
+        """What `public_key` may verify: never an HMAC, so that nobody signs with the public key as if it were a
+        secret. Empty without a key."""
+        return () if self.public_key is None else _algorithms(self.public_key)
+
+
+class Api(Section):
+    """The server API (`POST /api/<method>`)."""
+
+    key: Annotated[str | None, Secret(), Field(min_length=16)] = Field(
+        default=None,
+        description="Key in `X-API-Key`. Unset: made on the first start and kept in the data directory.",
+    )
+
+
+class ChannelOptions(Section):
+    """The rules of the channels of a namespace, under Centrifugo's names and with its defaults."""
+
+    presence: bool = Field(default=False, description="Keep who is subscribed.")
+    join_leave: bool = Field(default=False, description="Announce who subscribes and who leaves.")
+    force_push_join_leave: bool = Field(default=False, description="Send joins and leaves to clients that did not ask.")
+    history_size: Count = Field(default=0, description="Publications kept; 0: no history, and delivery at most once.")
+    history_ttl: Count = Field(default=0, description="Seconds that a publication is kept; 0: for ever.")
+    force_recovery: bool = Field(default=False, description="Recover missed publications for clients that did not ask.")
+    force_positioning: bool = Field(default=False, description="Watch the position of clients that did not ask.")
+    allow_recovery: bool = Field(default=True, description="Let clients ask for recovery.")
+    allow_positioning: bool = Field(default=True, description="Let clients ask for positioning.")
+    allow_subscribe_for_client: bool = Field(default=False, description="Let users subscribe without a token.")
+    allow_subscribe_for_anonymous: bool = Field(default=False, description="The same for anonymous connections.")
+    allow_publish_for_client: bool = Field(default=False, description="Let users publish, subscribed or not.")
+    allow_publish_for_subscriber: bool = Field(default=False, description="Let subscribers publish.")
+    allow_publish_for_anonymous: bool = Field(default=False, description="Extend both to anonymous connections.")
+    allow_presence_for_client: bool = Field(default=False, description="Let users ask who is present.")
+    allow_presence_for_subscriber: bool = Field(default=False, description="Let subscribers ask who is present.")
+    allow_presence_for_anonymous: bool = Field(default=False, description="Extend both to anonymous connections.")
+    allow_history_for_client: bool = Field(default=False, description="Let users read history.")
+    allow_history_for_subscriber: bool = Field(default=False, description="Let subscribers read history.")
+    allow_history_for_anonymous: bool = Field(default=False, description="Extend both to anonymous connections.")
+    allow_user_limited_channels: bool = Field(
+        default=False, description="Honour names such as `dialog#17,42`: only the users named may subscribe."
+    )
+
+
+BUILT_IN_NAMESPACES = frozenset({"room", "class", "user"})
+
+
+def _namespaces(value: dict[str, ChannelOptions]) -> dict[str, ChannelOptions]:
+    for name in value:
+        if name in BUILT_IN_NAMESPACES:
+            raise ValueError(f"the namespace {name!r} is built in and cannot be configured")
+        if not re.fullmatch(r"[-a-zA-Z0-9_.]{2,}", name):
+            raise ValueError(f"{name!r} cannot name a namespace: two or more letters, digits, '-', '_' or '.'")
+    return value
+
+
+class Channel(Section):
+    """Which channels there are beside the built-in `room:`, `class:` and `user:`, and what they allow."""
+
+    without_namespace: ChannelOptions = Field(
+        default=ChannelOptions(), description="Rules of the channels whose name has no `prefix:`."
+    )
+    namespaces: Annotated[dict[str, ChannelOptions], AfterValidator(_namespaces)] = Field(
+        default={}, description="Rules by prefix: a table each in TOML, one JSON object in the environment."
+    )
+
+
+class Client(Section):
+    """A client's connection."""
+
+    ping_interval: Seconds = Field(default=25.0, description="Seconds between the server's pings.")
+    pong_timeout: Seconds = Field(
+        default=8.0,
+        description="Seconds for the answer to a ping, less than the interval; then 3012.",
+    )
+    connect_timeout: Seconds = Field(default=10.0, description="Seconds for the first command; then 3502.")
+    expired_grace: Seconds = Field(
+        default=25.0, description="Seconds after a token's expiry in which it can be refreshed."
+    )
+    max_message_size: ByteSize = Field(
+        default=ByteSize(64 * KIB), description="Largest message from a client, in bytes or as `64KiB`."
+    )
+    outbox: ByteSize = Field(
+        default=ByteSize(MIB),
+        description="Bytes that may wait for a slow reader; then 3008, and the client recovers later.",
+    )
+    channel_limit: Annotated[int, Field(ge=1)] = Field(default=128, description="Subscriptions of one connection.")
+    connections_per_user: Count = Field(default=0, description="Connections of one user on one node; 0: any number.")
+    commands_per_second: Annotated[float, Field(ge=0)] = Field(
+        default=100.0, description="Commands a second of one connection, in the long run; 0: any number."
+    )
+    commands_burst: Annotated[int, Field(ge=1)] = Field(default=500, description="Commands at once, above that rate.")
+    publishes_per_second: Annotated[float, Field(ge=0)] = Field(
+        default=20.0, description="Publications a second of one connection, in the long run; 0: any number."
+    )
+    publishes_burst: Annotated[int, Field(ge=1)] = Field(
+        default=100, description="Publications at once, above that rate."
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="Accept connections without a token, as an anonymous user."
+    )
+    allowed_origins: Origins = Field(
+        default=(),
+        description="Origins of web pages that may connect (`*`: any). Empty: the server's own host. Clients that send "
+        "no `Origin` are not browsers and always may.",
+    )
+    compression: bool = Field(default=False, description="Offer permessage-deflate, without context takeover.")
+    history_limit: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1000, description="Publications in one answer to `history`."
+    )
+    recovery_limit: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=1000,
+        description="Publications recovered at a reconnect; above it the answer is `recovered: false`.",
+    )
+
+    @field_validator("pong_timeout")
+    @classmethod
+    def _pongs_come_before_the_next_ping(cls, value: float, info: ValidationInfo) -> float:
+        if value >= info.data.get("ping_interval", math.inf):
+            raise ValueError("less than client.ping_interval is wanted")
+        return value
+
+
+class Limits(Section):
+    """Requests a minute. Each is a bucket that holds one minute's worth, so as many may come at once; 0: any number."""
+
+    logins_per_address: Count = Field(default=30, description="Login attempts a minute from one address.")
+    logins_per_user: Count = Field(default=10, description="Login attempts a minute for one account.")
+    registrations_per_address: Count = Field(default=10, description="New accounts a minute from one address.")
+    requests_per_address: Count = Field(default=1200, description="HTTP requests a minute from one address.")
+    requests_per_user: Count = Field(default=600, description="HTTP requests a minute of one user.")
+
+
+class Log(Section):
+    """JSON lines on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged, and worse."
+    )
+
+
+class Drain(Section):
+    """A stop that loses nothing."""
+
+    window: Annotated[float, Field(ge=0)] = Field(
+        default=5.0, description="Seconds over which the connections of a stopping node are told to reconnect."
+    )
+    cap: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="Seconds until a stopping node ends whatever happens."
+    )
+
+    @field_validator("cap")
+    @classmethod
+    def _window_fits(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("window", 0):
+            raise ValueError("at least drain.window is wanted")
+        return value
+
+
+Role = Literal["gateway", "api", "worker"]
+Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+DataDirectory = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(Section):
+    """Everything that can be set. `Settings()` is all defaults; `config.settings.load_settings` reads the sources."""
+
+    nodes: Annotated[int, Field(ge=1, le=1024)] = Field(default=2, description="Gateway processes that share the port.")
+    roles: Roles = Field(
+        default=("gateway", "api", "worker"),
+        description="What this process is: `gateway` (connections), `api`, `worker`.",
+    )
+    data_dir: DataDirectory = Field(
+        default=Path("chalkwire-data"),
+        description="Folder of the embedded servers, the generated secrets and the files; made when missing.",
+    )
+    http: Http = Http()
+    database: Database = Database()
+    redis: Redis = Redis()
+    nats: Nats = Nats()
+    token: Token = Token()
+    api: Api = Api()
+    channel: Channel = Channel()
+    client: Client = Client()
+    limits: Limits = Limits()
+    log: Log = Log()
+    drain: Drain = Drain()
