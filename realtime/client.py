@@ -13,14 +13,12 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
-from msgspec import Raw
-
 from realtime import codec, codes, commands
 from realtime.channel import Channel
 from realtime.core import CONNECTED, CONNECTING, ENDED, NEW, Core
 from realtime.frames import text_frame
 from realtime.interfaces import Grant, Identity, LogUnavailable, PresenceUnavailable
-from realtime.protocol import ClientInfo, Command, Push, Reply, UnsubscribePush
+from realtime.protocol import NO_DATA, ClientInfo, Command, Push, Reply, UnsubscribePush, raw
 from realtime.websocket import WebSocketConnection, WebSocketEndpoint
 
 logger = logging.getLogger("chalkwire.client")
@@ -46,7 +44,18 @@ class Work:
 class ClientConnection(WebSocketConnection):
     """One client of the Centrifuge protocol."""
 
-    __slots__ = ("_budget", "_budget_tick", "_work", "channels", "client", "core", "grants", "identity", "phase")
+    __slots__ = (
+        "_budget",
+        "_budget_tick",
+        "_publish_budget",
+        "_work",
+        "channels",
+        "client",
+        "core",
+        "grants",
+        "identity",
+        "phase",
+    )
 
     def __init__(self, endpoint: WebSocketEndpoint, core: Core) -> None:
         super().__init__(endpoint)
@@ -57,8 +66,9 @@ class ClientConnection(WebSocketConnection):
         self.grants: dict[str, Grant] | None = None  # subscriptions with an expiry or info of their own
         self.phase = NEW
         self._work: Work | None = None
-        self._budget = 0
-        self._budget_tick = -1
+        self._budget: float = core.limits.commands_burst
+        self._publish_budget: float = core.limits.publishes_burst
+        self._budget_tick = endpoint.wheel.tick
 
     @property
     def user(self) -> str:
@@ -68,7 +78,7 @@ class ClientConnection(WebSocketConnection):
         """Who this is, as others in the channel see it."""
         grant = self.grants.get(channel) if self.grants else None
         identity = self.identity
-        return ClientInfo(identity.user, self.client, Raw(identity.info), Raw(grant.info if grant else b""))
+        return ClientInfo(identity.user, self.client, raw(identity.info), raw(grant.info) if grant else NO_DATA)
 
     # --- frames ------------------------------------------------------------------------------------------------
 
@@ -142,22 +152,30 @@ class ClientConnection(WebSocketConnection):
             self._dispatch(command)
 
     def _afford(self, command: Command) -> bool:
-        """Whether the connection has commands left in this second. Twice its limit ends it: it does not listen."""
-        limit = self.core.limits.commands_per_second
-        if not limit:
-            return True
+        """Whether the connection has commands left. One that goes on for another burst without listening is cut off."""
+        limits = self.core.limits
         tick = self.endpoint.wheel.tick
         if tick != self._budget_tick:
+            passed = tick - self._budget_tick
             self._budget_tick = tick
-            self._budget = limit
-        self._budget -= 1
-        if self._budget >= 0:
-            return True
-        if self._budget < -limit:
-            self.end(codes.FLOOD)
-        else:
-            self.refuse(command.id, codes.TOO_MANY_REQUESTS())
-        return False
+            self._budget = min(self._budget + passed * limits.commands_per_second, limits.commands_burst)
+            self._publish_budget = min(
+                self._publish_budget + passed * limits.publishes_per_second, limits.publishes_burst
+            )
+        if limits.commands_per_second:
+            self._budget -= 1
+            if self._budget < -limits.commands_burst:
+                self.end(codes.FLOOD)
+                return False
+            if self._budget < 0:
+                self.refuse(command.id, codes.TOO_MANY_REQUESTS())
+                return False
+        if command.publish is not None and limits.publishes_per_second:
+            if self._publish_budget < 1:
+                self.refuse(command.id, codes.TOO_MANY_REQUESTS())
+                return False
+            self._publish_budget -= 1
+        return True
 
     def _dispatch(self, command: Command) -> None:
         self.core.counters.commands += 1

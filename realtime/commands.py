@@ -12,8 +12,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
-
 from realtime import codec, codes
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION
@@ -42,6 +40,7 @@ from realtime.protocol import (
     SubRefreshResult,
     SubscribeRequest,
     SubscribeResult,
+    raw,
 )
 
 if TYPE_CHECKING:
@@ -383,4 +382,4 @@ async def rpc(connection: ClientConnection, number: int, request: RPCRequest) ->
     if method is None:
         raise codes.METHOD_NOT_FOUND
     answer = await method(connection.identity, bytes(request.data) or b"{}")
-    connection.reply(Reply(number, rpc=RPCResult(Raw(answer))))
+    connection.reply(Reply(number, rpc=RPCResult(raw(answer))))

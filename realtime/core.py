@@ -30,7 +30,10 @@ class ClientLimits:
     expired_grace: int = 25
     outbox: int = 1024 * 1024
     channels: int = 128
-    commands_per_second: int = 200
+    commands_per_second: float = 100.0
+    commands_burst: int = 500
+    publishes_per_second: float = 50.0
+    publishes_burst: int = 200
     connections_per_user: int = 0
     history: int = 1000
     recovery: int = 1000

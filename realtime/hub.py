@@ -61,12 +61,14 @@ class Hub:
         self.counters = HubCounters()
         self.fanout = Fanout(compress=compress, after_slices=after_slices)
         self._on_tagged = on_tagged  # membership changes ride on tags of a room's log
+        self.num_connections = 0
         self._users: dict[str, ClientConnection | set[ClientConnection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- connections -------------------------------------------------------------------------------------------
 
     def add_connection(self, connection: ClientConnection) -> None:
+        self.num_connections += 1
         user = connection.user
         present = self._users.get(user)
         if present is None:
@@ -78,6 +80,7 @@ class Hub:
         self.presence.connected(user, connection.client)
 
     def remove_connection(self, connection: ClientConnection) -> None:
+        self.num_connections -= 1
         user = connection.user
         present = self._users.get(user)
         if isinstance(present, set):

@@ -97,4 +97,5 @@ class Namespaces:
             return self.without_namespace
         if not rest:
             return None
-        return BUILT_IN.get(prefix) or self.configured.get(prefix)
+        # `$` marks a channel that needs a subscription token; it is no part of the namespace's name.
+        return BUILT_IN.get(prefix) or self.configured.get(prefix.removeprefix("$"))

@@ -7,11 +7,16 @@ Unknown fields of a command are ignored, as the schema's evolution requires.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 NO_DATA = Raw()
+
+
+def raw(data: bytes) -> Raw:
+    """Encoded JSON as a field; empty is no field at all."""
+    return Raw(data) if data else NO_DATA
 
 
 class ClientInfo(Struct, omit_defaults=True, frozen=True):
@@ -36,7 +41,7 @@ class Publication(Struct, omit_defaults=True, frozen=True):
 class StreamPosition(Struct, omit_defaults=True, frozen=True):
     """A place in a channel's log: the offset last seen, and the epoch in which it counts."""
 
-    offset: int = 0
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     epoch: str = ""
 
 
@@ -48,7 +53,7 @@ class SubscribeRequest(Struct):
     token: str = ""
     recover: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     data: Raw = NO_DATA
     positioned: bool = False
     recoverable: bool = False
@@ -82,7 +87,7 @@ class PresenceStatsRequest(Struct):
 
 class HistoryRequest(Struct):
     channel: str = ""
-    limit: int = 0
+    limit: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] = 0
     since: StreamPosition | None = None
     reverse: bool = False
 
@@ -112,7 +117,7 @@ class SubRefreshRequest(Struct):
 class Command(Struct):
     """One command. Exactly one of the request fields is set; a command without any is a pong."""
 
-    id: int = 0
+    id: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0
     connect: ConnectRequest | None = None
     subscribe: SubscribeRequest | None = None
     unsubscribe: UnsubscribeRequest | None = None
@@ -265,6 +270,3 @@ class Push(Struct, omit_defaults=True):
 
 class PushReply(Struct):
     push: Push
-
-
-JSON = Any

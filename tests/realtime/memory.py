@@ -1,0 +1,186 @@
+"""The core's interfaces in memory: a log, a broker between nodes, presence, and an authoriser that allows by rule."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from msgspec import Raw
+
+from realtime import codec, codes
+from realtime.interfaces import (
+    Appended,
+    BrokerUnavailable,
+    Entry,
+    Grant,
+    Identity,
+    IdTaken,
+    LogUnavailable,
+    Page,
+    PresenceStats,
+    PresenceUnavailable,
+)
+from realtime.namespaces import Namespaces
+from realtime.protocol import ClientInfo, Publication, StreamPosition
+
+
+class MemoryLog:
+    """Offsets 1, 2, 3 ... per channel. `gate` can be closed to hold every answer back."""
+
+    def __init__(self, epoch: str = "e1") -> None:
+        self.epoch = epoch
+        self.rows: dict[str, list[tuple[Entry, Publication]]] = {}
+        self.first: dict[str, int] = {}
+        self.away = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reads = 0
+
+    async def _answer(self) -> None:
+        await self.gate.wait()
+        if self.away:
+            raise LogUnavailable
+
+    def store(self, entry: Entry) -> Appended:
+        rows = self.rows.setdefault(entry.channel, [])
+        for stored, publication in rows:
+            if stored.id == entry.id:
+                if stored.sender != entry.sender:
+                    raise IdTaken
+                return Appended(publication.offset, self.epoch, publication.time, publication)
+        info = codec.decode_info(entry.info) if entry.info else None
+        publication = Publication(Raw(entry.data), info, len(rows) + 1, None, 1_700_000_000_000)
+        rows.append((entry, publication))
+        return Appended(publication.offset, self.epoch, publication.time)
+
+    async def append(self, entry: Entry) -> Appended:
+        await self._answer()
+        return self.store(entry)
+
+    def _head(self, channel: str) -> StreamPosition:
+        return StreamPosition(len(self.rows.get(channel, ())), self.epoch)
+
+    async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
+        await self._answer()
+        self.reads += 1
+        first = self.first.get(channel, 1)
+        kept = [each for _, each in self.rows.get(channel, ()) if each.offset > after and each.offset >= first]
+        taken: list[Publication] = []
+        size = 0
+        for publication in kept[:limit]:
+            size += len(bytes(publication.data))
+            if max_bytes is not None and size > max_bytes:
+                break
+            taken.append(publication)
+        return Page(taken, self._head(channel), first)
+
+    async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
+        await self._answer()
+        kept = [each for _, each in self.rows.get(channel, ()) if before is None or each.offset < before]
+        return Page(kept[::-1][:limit], self._head(channel))
+
+    async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
+        await self._answer()
+        return {channel: self._head(channel) for channel in channels}
+
+
+class MemoryNetwork:
+    """What connects the brokers of several nodes. `lose` drops everything on the way."""
+
+    def __init__(self) -> None:
+        self.brokers: list[MemoryBroker] = []
+        self.lose = False
+
+    def broker(self) -> MemoryBroker:
+        broker = MemoryBroker(self)
+        self.brokers.append(broker)
+        return broker
+
+
+class MemoryBroker:
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+        self.subscribed: set[str] = set()
+        self.away = False
+        self.on_message: Callable[[str, bytes], None] = lambda channel, message: None
+        self.on_control: Callable[[bytes], None] = lambda message: None
+
+    async def subscribe(self, channel: str) -> None:
+        self.subscribed.add(channel)
+        await asyncio.sleep(0)
+        if self.away:
+            raise BrokerUnavailable
+
+    def unsubscribe(self, channel: str) -> None:
+        self.subscribed.discard(channel)
+
+    def publish(self, channel: str, message: bytes) -> None:
+        if not self.network.lose:
+            for other in self.network.brokers:
+                if other is not self and channel in other.subscribed:
+                    asyncio.get_running_loop().call_soon(other.on_message, channel, message)
+
+    def publish_control(self, message: bytes) -> None:
+        if not self.network.lose:
+            for other in self.network.brokers:
+                if other is not self:
+                    asyncio.get_running_loop().call_soon(other.on_control, message)
+
+
+class MemoryPresence:
+    def __init__(self) -> None:
+        self.channels: dict[str, dict[str, ClientInfo]] = {}
+        self.users: dict[str, set[str]] = {}
+        self.away = False
+
+    def join(self, channel: str, info: ClientInfo) -> None:
+        self.channels.setdefault(channel, {})[info.client] = info
+
+    def leave(self, channel: str, info: ClientInfo) -> None:
+        del self.channels[channel][info.client]
+
+    def connected(self, user: str, client: str) -> None:
+        self.users.setdefault(user, set()).add(client)
+
+    def disconnected(self, user: str, client: str) -> None:
+        self.users[user].remove(client)
+
+    async def members(self, channel: str) -> list[ClientInfo]:
+        if self.away:
+            raise PresenceUnavailable
+        return list(self.channels.get(channel, {}).values())
+
+    async def stats(self, channel: str) -> PresenceStats:
+        members = await self.members(channel)
+        return PresenceStats(len(members), len({each.user for each in members}))
+
+
+class RuleAuthoriser:
+    """Token "ana" is user ana; `bad` and `expired` are refused. Rooms have explicit members."""
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self.namespaces = namespaces
+        self.members: dict[str, set[str]] = {}
+        self.identities: dict[str, Identity] = {}
+        self.grants: dict[str, Grant] = {}
+
+    async def connect(self, token: str) -> Identity:
+        await asyncio.sleep(0)
+        if token == "bad":
+            raise codes.DisconnectError(codes.INVALID_TOKEN)
+        if token == "expired":
+            raise codes.TOKEN_EXPIRED
+        return self.identities.get(token) or Identity(token)
+
+    async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant:
+        await asyncio.sleep(0)
+        if channel.startswith("room:") and identity.user not in self.members.get(channel, ()):
+            raise codes.PERMISSION_DENIED
+        if token == "expired":
+            raise codes.TOKEN_EXPIRED
+        return self.grants.get(token) or Grant()
+
+    async def _may(self, identity: Identity, channel: str, subscribed: bool) -> bool:
+        return subscribed
+
+    may_publish = may_see_presence = may_read_history = _may
