@@ -1,6 +1,7 @@
 """Forked children: how they begin, say that they are ready, die with their parent, and come back.
 
-A child tells its parent two things over a pipe: one byte when it is ready, or `!` and a sentence when it gives up.
+A child tells its parent two things over a pipe: one byte (any but `!`) when it is ready, `!` and a sentence when it
+gives up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
 
-READY = b"\x01"
 FAILED = b"!"
 MAX_REASON = 4096  # bytes: one atomic write to a pipe
 
@@ -46,12 +46,14 @@ def assert_forkable() -> None:
 class Child:
     """A forked process, seen from its parent."""
 
-    def __init__(self, name: str, pid: int, pipe: int) -> None:
+    def __init__(self, name: str, pid: int, pipe: int, patience: float) -> None:
         self.name = name
         self.pid = pid
-        self.pipe = pipe
+        self.pipe = pipe  # -1 when nothing more can come
         self.started = time.monotonic()
+        self.deadline = self.started + patience  # for being ready
         self.ready = False
+        self.ending = False  # told to
         self.status: int | None = None  # exit status; negative: the signal that ended it
         self._told = b""
 
@@ -65,57 +67,45 @@ class Child:
         if self._told.startswith(FAILED):
             return self._told[1:].decode(errors="replace")
         if self.status is None:
-            return "it runs"
+            return f"{self.name} runs"
         if self.status < 0:
             return f"{self.name} was ended by {signal.Signals(-self.status).name}"
         return f"{self.name} ended with exit status {self.status}"
 
-    def listen(self) -> bool:
-        """Take what came over the pipe. False when nothing more will come."""
-        try:
-            data = os.read(self.pipe, MAX_REASON)
-        except BlockingIOError:
-            return True
-        if data.startswith(READY):
-            self.ready = True
-            data = data[1:]
-        self._told += data
-        return bool(data) or self.ready
+    def listen(self) -> None:
+        """Take what has come over the pipe."""
+        while self.pipe >= 0:
+            try:
+                data = os.read(self.pipe, MAX_REASON)
+            except BlockingIOError:
+                return
+            ended = not data
+            if data and not self._told and not data.startswith(FAILED):
+                self.ready = True
+                data = data[1:]
+            self._told += data
+            if ended:
+                os.close(self.pipe)
+                self.pipe = -1
 
     def poll(self) -> int | None:
-        """The exit status if it has ended; the process is then reaped and the pipe closed."""
+        """The exit status if it has ended; the process is then reaped."""
         if self.status is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                pid, status = self.pid, 0
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                while self.pipe >= 0 and self._drain():
-                    pass
+                self.listen()
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status
 
     def signal(self, number: int) -> None:
         """Not yet reaped, so the id cannot belong to another process."""
+        self.ending = True
         if self.status is None:
             os.kill(self.pid, number)
 
-    def close(self) -> None:
-        if self.pipe >= 0:
-            os.close(self.pipe)
-            self.pipe = -1
 
-    def _drain(self) -> bool:
-        try:
-            data = os.read(self.pipe, MAX_REASON)
-        except BlockingIOError:
-            return False
-        self._told += data.lstrip(READY)
-        return bool(data)
-
-
-def fork(name: str, main: Callable[[int], None]) -> Child:
-    """Run `main(ready_fd)` in a child that dies when this process dies.
+def fork(name: str, main: Callable[[int], None], *, patience: float) -> Child:
+    """Run `main(ready_fd)` in a child that dies when this process dies, and that should be ready in `patience` seconds.
 
     The child has default signal handlers, a session of its own (so that a terminal's Ctrl-C reaches only the
     supervisor, which then stops everything in order) and no open files but the standard ones and `ready_fd`.
@@ -135,7 +125,7 @@ def fork(name: str, main: Callable[[int], None]) -> Child:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
     os.close(writer)
-    return Child(name, pid, reader)
+    return Child(name, pid, reader, patience)
 
 
 def _run(
@@ -228,3 +218,41 @@ class Backoff:
         pause = min(self.longest, self.first * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return pause
+
+
+class Worker:
+    """A process that is kept running: forked again, after a growing pause, when it ends."""
+
+    def __init__(self, name: str, launch: Callable[[], Child], backoff: Backoff) -> None:
+        self.name = name
+        self.child: Child | None = None
+        self.restarts = 0
+        self.failures = 0  # lives in a row that were never ready
+        self.due: float | None = None  # time.monotonic() of the next start
+        self.reason = ""  # why it ended last
+        self._launch = launch
+        self._backoff = backoff
+
+    @property
+    def ready(self) -> bool:
+        return self.child is not None and self.child.alive and self.child.ready
+
+    def start(self) -> Child:
+        self.due = None
+        self.child = self._launch()
+        return self.child
+
+    def ended(self) -> float:
+        """The child has ended: plan the next start, and return the seconds until then."""
+        assert self.child is not None
+        self.reason = self.child.reason
+        self.failures = 0 if self.child.ready else self.failures + 1
+        now = time.monotonic()
+        pause = self._backoff.pause(now - self.child.started if self.child.ready else 0.0)
+        self.due = now + pause
+        self.child = None
+        return pause
+
+    def restart(self) -> Child:
+        self.restarts += 1
+        return self.start()

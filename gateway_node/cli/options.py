@@ -1,0 +1,55 @@
+"""Options that several commands share, and the settings that they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway_node.cli.trouble import Trouble
+
+if TYPE_CHECKING:
+    from config.sections import Settings
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (TOML); default: chalkwire.toml when there.")
+]
+DataDirectory = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of the embedded servers, secrets and files.")
+]
+
+
+def load(config: Path | None, data_dir: Path | None, **given: Any) -> Settings:
+    """The settings of every source, with the generated secrets. `None` means: not given on the command line.
+
+    Raises `Trouble`.
+    """
+    from config.settings import SettingsError, load_settings
+
+    overrides = without_none({"data_dir": data_dir, **given})
+    try:
+        return load_settings(config, overrides)
+    except SettingsError as error:
+        raise Trouble(str(error), status=2) from None
+
+
+def load_with_secrets(config: Path | None, data_dir: Path | None) -> Settings:
+    """The same with the secrets of the data directory, which are made when they are not there. Raises `Trouble`."""
+    from config.secrets import with_secrets
+    from config.settings import SettingsError
+
+    try:
+        return with_secrets(load(config, data_dir))
+    except SettingsError as error:
+        raise Trouble(str(error), status=2) from None
+
+
+def without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what was not given, in nested tables too."""
+    result = {}
+    for name, value in values.items():
+        inner = without_none(value) if isinstance(value, dict) else value
+        if inner is not None and inner != {}:
+            result[name] = inner
+    return result

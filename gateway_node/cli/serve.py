@@ -1,0 +1,34 @@
+"""`chalkwire serve`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway_node.cli.options import ConfigFile, DataDirectory, load
+
+if TYPE_CHECKING:
+    from config.sections import Settings
+
+
+def serve(
+    *,
+    nodes: Annotated[int | None, typer.Option(help="Gateway processes that share the port.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for HTTP and WebSocket; 0 takes a free one.")] = None,
+    node_port_base: Annotated[
+        int | None, typer.Option(help="Node i (from 0) also listens on this port + i.", metavar="PORT")
+    ] = None,
+    roles: Annotated[str | None, typer.Option(help="Some of gateway,api,worker; default: all.")] = None,
+    data_dir: DataDirectory = None,
+    config: ConfigFile = None,
+) -> None:
+    """Run the server until Ctrl-C or SIGTERM."""
+    from gateway_node.supervisor import Supervisor
+
+    def settings() -> Settings:
+        http = {"host": host, "port": port, "node_port_base": node_port_base}
+        return load(config, data_dir, nodes=nodes, roles=roles, http=http)
+
+    raise typer.Exit(Supervisor(settings(), reload=settings).run())
