@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from gateway_node.cli import configuration, migrate, nodes, serve, token
 from gateway_node.cli.trouble import Trouble
 
 app = typer.Typer(
