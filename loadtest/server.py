@@ -30,10 +30,10 @@ class ServerFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeProcess:
+class RunningProcess:
     name: str
     pid: int
-    port: int
+    port: int  # a node's own; 0 for the others
 
 
 class Server:
@@ -165,16 +165,33 @@ class Server:
     def log_tail(self, lines: int = 20) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def node_processes(self) -> list[NodeProcess]:
-        """The nodes as `chalkwire nodes --json` lists them."""
+    def processes(self) -> dict[str, RunningProcess]:
+        """What runs, by name: the nodes, the supervisor, the log writer and the embedded servers."""
         answer = subprocess.run(
-            [sys.executable, "-m", "gateway_node", "nodes", "--json", "--data-dir", str(self.data_dir)],
+            [sys.executable, "-m", "gateway_node", "nodes", "--json", "--all", "--data-dir", str(self.data_dir)],
             env=self.environment,
             check=True,
             capture_output=True,
             timeout=30,
         )
-        return [NodeProcess(each["name"], each["pid"], each["port"]) for each in json.loads(answer.stdout)]
+        found = [RunningProcess(each["name"], each["pid"], each.get("port", 0)) for each in json.loads(answer.stdout)]
+        return {process.name: process for process in found}
+
+    def kill(self, name: str, signal_number: int = signal.SIGKILL) -> int:
+        """Send a signal to one of the processes; returns the process id that it had."""
+        pid = self.processes()[name].pid
+        os.kill(pid, signal_number)
+        return pid
+
+    def wait_restarted(self, name: str, old_pid: int, timeout: float = 30.0) -> None:
+        """Return when the supervisor has replaced a process that ended. Raises `ServerFailed`."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            process = self.processes().get(name)
+            if process is not None and process.pid != old_pid:
+                return
+            time.sleep(0.1)
+        raise ServerFailed(f"{name} was not restarted within {timeout:.0f} s:\n{self.log_tail()}")
 
 
 def _free_ports(nodes: int) -> tuple[int, int]:

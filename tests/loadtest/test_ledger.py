@@ -28,7 +28,8 @@ def kinds(ledger: Ledger) -> set[str]:
 def test_clean_books_have_no_fault() -> None:
     ledger = book()
     assert ledger.faults() == []
-    assert (ledger.sent, ledger.acknowledged, ledger.stored, ledger.delivered) == (5, 5, 5, 5)
+    assert (ledger.sent, ledger.acknowledged, ledger.delivered) == (5, 5, 5)
+    assert ledger.stored_by_node() == {"node-1": 5, "node-2": 5}
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,23 @@ def test_a_message_that_nobody_sent_is_invented() -> None:
     assert kinds(book(stored=stored, delivered=stored)) == {"invented"}
 
 
+def test_a_reader_that_could_not_recover_is_a_fault() -> None:
+    ledger = book()
+    ledger.channels["c"].unrecovered.append("reader")
+    assert kinds(ledger) == {"unrecovered"}
+
+
 def test_an_unacknowledged_message_may_be_stored_or_not() -> None:
     ledger = book()
     ledger.channels["c"].sent.add(A[3])
+    assert ledger.faults() == []
+
+
+def test_rows_of_the_server_have_offsets_but_no_sender() -> None:
+    moved = [Place(place.offset + 2, place.message) for place in STORED]
+    ledger = book(stored=[Place(1, Message("", 1)), Place(2, Message("", 2)), *moved], delivered=moved)
+    assert kinds(ledger) == {"gap", "undelivered"}, "a reader who was there from the start must be told of them"
+    ledger.channels["c"].entered_at["reader"] = 2
     assert ledger.faults() == []
 
 

@@ -1,0 +1,150 @@
+"""Many clients in one process: sockets that speak just enough of the protocol, and count bytes.
+
+One SDK client costs 100 KB and 0.2 ms a message; 19,000 of them would measure themselves. These cost a socket each.
+They send no pongs: give the server a long ping interval.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+BATCH = 200  # connections under way at once; more overflow a listen queue of 4,096 when several processes do so
+CHUNK = 1 << 20  # bytes read at once
+HANDSHAKE = (
+    b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2hhbGt3aXJlLWxvYWR0ZXN0\r\n\r\n"
+)
+
+
+class Refused(Exception):
+    """The server did not do what a client asked for."""
+
+
+def frame(payload: bytes) -> bytes:
+    """A client's text frame (RFC 6455, section 5.2), masked with zeros: legal, and costs nothing here."""
+    size = len(payload)
+    if size < 126:
+        head = bytes((0x81, 0x80 | size))
+    elif size < 1 << 16:
+        head = b"\x81\xfe" + size.to_bytes(2, "big")
+    else:
+        head = b"\x81\xff" + size.to_bytes(8, "big")
+    return head + b"\0\0\0\0" + payload
+
+
+def command(id: int, **request: Any) -> bytes:
+    return json.dumps({"id": id, **request}, separators=(",", ":")).encode()
+
+
+class Sender:
+    """One client that publishes and is subscribed to nothing."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._socket = _connected(port)
+        self._socket.sendall(HANDSHAKE)
+        _expect(self._socket, b"", b"\r\n\r\n")
+        self._socket.sendall(frame(command(1, connect={"token": token})))
+        _expect(self._socket, b"", b'"id":1')
+        self._next = 2
+
+    def publish(self, channel: str, data: Any, times: int = 1) -> None:
+        """Send publish commands, `times` of them in one write. Returns before they are answered."""
+        commands = [command(self._next + n, publish={"channel": channel, "data": data}) for n in range(times)]
+        self._next += times
+        self._socket.sendall(b"".join(map(frame, commands)))
+
+    def answered(self) -> None:
+        """Return when the last publish is acknowledged. Raises `Refused` when one was refused."""
+        answers = _expect(self._socket, b"", b'"id":%d,' % (self._next - 1))
+        if b'"error":' in answers:
+            raise Refused(answers.decode(errors="replace"))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Readers:
+    """Connected sockets, and the bytes that came in on all of them."""
+
+    def __init__(self, sockets: Sequence[socket.socket]) -> None:
+        self.sockets = sockets
+        self._by_number = {each.fileno(): each for each in sockets}
+        self._buffer = bytearray(CHUNK)
+        self._poll = select.epoll()
+        for each in sockets:
+            each.setblocking(False)
+            self._poll.register(each.fileno(), select.EPOLLIN | select.EPOLLET)
+
+    @classmethod
+    def plain(cls, port: int, count: int) -> Self:
+        """TCP connections without a protocol on them."""
+        return cls([_connected(port) for _ in range(count)])
+
+    @classmethod
+    def of_protocol(cls, port: int, tokens: Sequence[str], channel: Callable[[int], str]) -> Self:
+        """A client for each token, connected and subscribed to `channel(index)`. Raises `Refused`."""
+        sockets: list[socket.socket] = []
+        for start in range(0, len(tokens), BATCH):
+            opened = [_connected(port) for _ in tokens[start : start + BATCH]]
+            for each in opened:
+                each.sendall(HANDSHAKE)
+            for index, each in enumerate(opened, start):
+                rest = _expect(each, b"", b"\r\n\r\n")
+                connect = command(1, connect={"token": tokens[index]})
+                each.sendall(frame(connect + b"\n" + command(2, subscribe={"channel": channel(index)})))
+                assert rest.startswith(b"HTTP/1.1 101 "), rest
+            for each in opened:
+                answers = _expect(each, b"", b'"id":2')
+                if b'"error":' in answers:
+                    raise Refused(answers.decode(errors="replace"))
+            sockets += opened
+        return cls(sockets)
+
+    def receive(self, expected: int, patience: float = 20.0) -> int:
+        """Read until `expected` bytes have come in on all sockets together, or nothing for `patience` seconds."""
+        total = 0
+        deadline = time.monotonic() + patience
+        while total < expected and time.monotonic() < deadline:
+            for number, _ in self._poll.poll(0.5, 1024):
+                total += self._drain(self._by_number[number])
+                deadline = time.monotonic() + patience
+        return total
+
+    def _drain(self, source: socket.socket) -> int:
+        total = 0
+        with suppress(BlockingIOError):
+            while True:
+                size = source.recv_into(self._buffer)
+                total += size
+                if not size:
+                    raise Refused("the server closed a connection")
+                if size < CHUNK:  # with edge-triggered polling, a short read means that the socket is empty
+                    break
+        return total
+
+    def close(self) -> None:
+        self._poll.close()
+        for each in self.sockets:
+            each.close()
+
+
+def _connected(port: int) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
+def _expect(source: socket.socket, received: bytes, wanted: bytes) -> bytes:
+    source.settimeout(20.0)
+    while wanted not in received:
+        chunk = source.recv(1 << 16)
+        if not chunk:
+            raise Refused(f"the server closed a connection after {received!r}")
+        received += chunk
+    return received
