@@ -40,6 +40,7 @@ REFUSAL_TIMEOUT = 2  # ticks for the peer to read why its handshake was refused
 
 _FINAL_TEXT = 0x81
 _MASKED = 0x80
+_CONTROL = 0x08  # the bit that control opcodes have and others have not
 _PING = ping_frame()
 _KNOWN_OPCODES = frozenset(Opcode)
 
@@ -350,8 +351,12 @@ class WebSocketConnection(asyncio.Protocol):
         return start + available
 
     def _parse(self, frame: bytes | bytearray) -> None:
-        """Let the reference parser decide about one frame."""
-        message = self._message
+        """Let the reference parser decide about one frame.
+
+        Control frames may come in the middle of a message and have nothing to do with it (RFC 6455, section 5.4): a
+        parser of their own sees them, so that a close frame there is answered like any other.
+        """
+        message = None if frame[0] & _CONTROL else self._message
         parser = message.parser if message is not None else self.endpoint.take_parser(self._inflate)
         parser.receive_data(frame)
         events = parser.events_received()
