@@ -12,21 +12,16 @@ from typing import cast
 import structlog
 from msgspec import Raw
 
-from realtime.interfaces import Appended, Entry, IdTaken, LogUnavailable, Rejected
+from realtime.interfaces import Appended, Entry, LogUnavailable, Rejected
 from realtime.protocol import StreamPosition
-from storage.log.publication import publication
+from storage.log.append import result_of
 from storage.log.wire import (
-    APPENDED,
-    DUPLICATE,
     FRAME_TARGET,
-    ID_TAKEN,
-    REJECTED,
     Appends,
     FrameError,
     FrameReader,
     Heads,
     Hello,
-    Outcome,
     decode_report,
     encode,
     encode_entry,
@@ -175,11 +170,11 @@ class LogClient:
     def _received(self, frame: bytes) -> None:
         report = decode_report(frame)
         if isinstance(report, Heads):
-            self._seen = report.until
+            self._seen = report.complete_to
             self._on_heads({head.channel: StreamPosition(head.offset, head.epoch) for head in report.heads})
             return
         for outcome in report.outcomes:
-            self._settle(outcome.number, _result(outcome))
+            self._settle(outcome.number, result_of(outcome))
 
     def _settle(self, number: int, result: Appended | Exception) -> None:
         pending = self._pending.pop(number, None)
@@ -270,22 +265,3 @@ def _checked(entry: Entry) -> bytes:
     if len(raw) > MAX_ENTRY:
         raise Rejected(f"an entry has at most {MAX_ENTRY} bytes")
     return raw
-
-
-def _result(outcome: Outcome) -> Appended | Exception:
-    match outcome.status:
-        case s if s == APPENDED:
-            return Appended(outcome.offset, outcome.epoch, outcome.time)
-        case s if s == DUPLICATE and outcome.stored is not None:
-            stored = outcome.stored
-            return Appended(
-                outcome.offset,
-                outcome.epoch,
-                outcome.time,
-                publication(stored.data, stored.info, stored.tags, outcome.offset, outcome.time),
-            )
-        case s if s == ID_TAKEN:
-            return IdTaken("the channel has a message of this id by another sender")
-        case s if s == REJECTED:
-            return Rejected(outcome.reason)
-    return LogUnavailable(outcome.reason)

@@ -15,20 +15,16 @@ from itertools import islice
 
 import asyncpg
 import structlog
-from asyncpg.pgproto.pgproto import UUID
 
 from realtime.interfaces import Entry
-from realtime.namespaces import UNLIMITED
 from storage.database import TROUBLE, explain, settings_of
-from storage.log.wire import APPENDED, DUPLICATE, REJECTED, UNAVAILABLE, Outcome, Stored
-from storage.queries import load
+from storage.log.append import append_batch
+from storage.log.wire import REJECTED, UNAVAILABLE, Outcome
 
 MAX_ROWS = 500  # a batch: throughput no longer grows beyond it, and the wait of the last row does
 MAX_BYTES = 1 << 20
 RETRY_FOR = 2.0  # seconds that a batch of unknown outcome is tried again before its callers are told
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between attempts to reach PostgreSQL
-
-_APPEND = load("log")["append"]
 
 DATA_ERRORS = (
     asyncpg.DataError,  # a NUL in a text; also what asyncpg cannot encode
@@ -43,15 +39,19 @@ _log = structlog.get_logger("log_writer")
 
 
 class Request:
-    """An entry on its way, and who hears of it."""
+    """An entry on its way, its size in bytes, and who hears of it: `told(outcome)`, with the node's own number."""
 
-    __slots__ = ("entry", "number", "reply", "size")
+    __slots__ = ("_number", "_told", "entry", "size")
 
-    def __init__(self, number: int, entry: Entry, size: int, reply: Callable[[Outcome], None]) -> None:
-        self.number = number
+    def __init__(self, entry: Entry, size: int, number: int, told: Callable[[Outcome], None]) -> None:
         self.entry = entry
         self.size = size
-        self.reply = reply
+        self._number = number
+        self._told = told
+
+    def reply(self, outcome: Outcome) -> None:
+        outcome.number = self._number
+        self._told(outcome)
 
 
 class Lane:
@@ -84,9 +84,9 @@ class Lane:
     def add(self, request: Request) -> None:
         """Queue the request, or answer at once where it has no chance."""
         if self._down:
-            request.reply(Outcome(request.number, UNAVAILABLE, reason=self._down))
+            request.reply(Outcome(UNAVAILABLE, reason=self._down))
         elif len(self._queue) >= self._max_rows or self._queued_bytes >= self._max_bytes:
-            request.reply(Outcome(request.number, UNAVAILABLE, reason="the log writer's queue is full"))
+            request.reply(Outcome(UNAVAILABLE, reason="the log writer's queue is full"))
         else:
             self._queue.append(request)
             self._queued_bytes += request.size
@@ -142,7 +142,7 @@ class Lane:
                 self._fail(batch, self._down)
                 return
             try:
-                rows = await self._call(batch)
+                outcomes = await self._call(batch)
             except DATA_ERRORS as error:
                 await self._bisect(batch, error)
                 return
@@ -153,7 +153,8 @@ class Lane:
             except (asyncpg.TransactionRollbackError, *TROUBLE) as error:
                 reason = f"PostgreSQL is not available: {explain(error)}"
             else:
-                self._answer(batch, rows)
+                for request, outcome in zip(batch, outcomes, strict=True):
+                    request.reply(outcome)
                 return
             if time.monotonic() + pause > deadline:
                 self._down = reason
@@ -168,30 +169,18 @@ class Lane:
     async def _bisect(self, batch: Sequence[Request], error: Exception) -> None:
         """The transaction was rolled back: halve until only the culprit fails."""
         if len(batch) == 1:
-            batch[0].reply(Outcome(batch[0].number, REJECTED, reason=explain(error)))
+            batch[0].reply(Outcome(REJECTED, reason=explain(error)))
             return
         middle = len(batch) // 2
         await self._store(batch[:middle])
         await self._store(batch[middle:])
 
-    async def _call(self, batch: Sequence[Request]) -> list[asyncpg.Record]:
+    async def _call(self, batch: Sequence[Request]) -> list[Outcome]:
         connection = self._connection or await self._connect()
-        entries = [request.entry for request in batch]
         try:
-            return await connection.fetch(
-                _APPEND,
-                [entry.channel for entry in entries],
-                [UUID(entry.id) for entry in entries],
-                [entry.sender for entry in entries],
-                [entry.type for entry in entries],
-                [entry.data for entry in entries],
-                [entry.info or None for entry in entries],
-                [entry.tags or None for entry in entries],
-                [entry.counted for entry in entries],
-                [entry.history_size if entry.history_size < UNLIMITED else 0 for entry in entries],
-                [entry.history_ttl for entry in entries],
-                # Above the server's own limit, so that it speaks first; alone when the server hangs.
-                timeout=self._statement_timeout + 0.5,
+            # Above the server's own limit, so that it speaks first; alone when the server hangs.
+            return await append_batch(
+                connection, [request.entry for request in batch], timeout=self._statement_timeout + 0.5
             )
         except DATA_ERRORS:
             raise
@@ -199,25 +188,9 @@ class Lane:
             self._disconnect()  # a standby, a hung server and a broken connection look alike from here
             raise
 
-    def _answer(self, batch: Sequence[Request], rows: Sequence[asyncpg.Record]) -> None:
-        outcomes: list[Outcome | None] = [None] * len(batch)
-        for i, status, offset, epoch, created_at, data, info, tags, generation in rows:
-            if outcomes[i - 1] is None:
-                outcomes[i - 1] = Outcome(
-                    batch[i - 1].number,
-                    status,
-                    offset if status in (APPENDED, DUPLICATE) else 0,
-                    f"{generation}.{epoch}",
-                    round(created_at.timestamp() * 1000),
-                    Stored(data, info, tags) if status == DUPLICATE else None,
-                )
-        for request, outcome in zip(batch, outcomes, strict=True):
-            assert outcome is not None, "append_messages answers every row"
-            request.reply(outcome)
-
     def _fail(self, batch: Sequence[Request] | deque[Request], reason: str) -> None:
         for request in batch:
-            request.reply(Outcome(request.number, UNAVAILABLE, reason=reason))
+            request.reply(Outcome(UNAVAILABLE, reason=reason))
 
     # --- the connection --------------------------------------------------------------------------------------
 

@@ -41,3 +41,7 @@ class PostgresLog:
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         return await self._reader.heads(channels)
+
+    async def clear(self, channel: str) -> StreamPosition:
+        """Remove a channel's history: every position before is unrecoverable. Returns the new one."""
+        return await self._reader.clear(channel)

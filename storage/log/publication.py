@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 from msgspec import Raw
 
@@ -20,3 +22,8 @@ def publication(data: bytes, info: bytes | None, tags: bytes | None, offset: int
         tags=_tags.decode(tags) if tags else None,
         time=time,
     )
+
+
+def milliseconds(moment: datetime) -> int:
+    """Unix time, as the wire has it."""
+    return round(moment.timestamp() * 1000)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
@@ -15,7 +14,7 @@ import asyncpg
 from realtime.interfaces import LogUnavailable, Page
 from realtime.protocol import Publication, StreamPosition
 from storage.database import Database, DatabaseUnavailable, explain
-from storage.log.publication import publication
+from storage.log.publication import milliseconds, publication
 from storage.queries import load
 
 IN_FLIGHT = 2  # statements; more would only take the node's connections from others
@@ -26,6 +25,7 @@ _UNLIMITED = 1 << 62
 _ASSUMED = 1 << 20
 
 _READ = load("log")["read"]
+_CLEAR = load("trim")["clear"]
 
 
 class _Request(NamedTuple):
@@ -58,6 +58,15 @@ class LogReader:
         names = list(dict.fromkeys(channels))
         pages = await asyncio.gather(*(self._ask(_Request(name, 0, 0, 0, False)) for name in names))
         return {name: page.head for name, page in zip(names, pages, strict=True)}
+
+    async def clear(self, channel: str) -> StreamPosition:
+        """Remove a channel's history: every position before is unrecoverable. Returns the new one."""
+        try:
+            row = await self._database.fetchrow(_CLEAR, channel)
+        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+            raise LogUnavailable(explain(error)) from error
+        assert row is not None, "clear_channel answers always"
+        return StreamPosition(row["last_offset"], f"{row['generation']}.{row['epoch']}")
 
     async def close(self) -> None:
         """Let running statements end."""
@@ -130,7 +139,3 @@ def _pages(number: int, rows: Sequence[asyncpg.Record]) -> list[Page]:
             page.publications.append(publication(data, info, tags, offset, milliseconds(created_at)))
     assert None not in pages, "read_channels answers every request"
     return pages  # type: ignore[return-value]
-
-
-def milliseconds(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)

@@ -7,6 +7,7 @@ is behind reads. So a lost publication is a second late.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import asyncpg
@@ -18,19 +19,38 @@ from storage.queries import load
 
 PERIOD = 1.0  # seconds
 TIMEOUT = 10.0  # seconds for one look
-LONGEST_REACH = 600 * 1_000_000  # microseconds: what a node missed before that it finds when it reads
+CLOCK_STEP = 250_000  # microseconds that the server's clock may be set back without hiding a row
+FIRST_REACH = 10_000_000  # microseconds: what was in flight when the first node came
+LONGEST_REACH = 600_000_000  # microseconds: beyond it, what a node missed it finds when it next reads the channel
 
-_QUERIES = load("sweep")
+_HEADS = load("sweep")["heads"]
 
 _log = structlog.get_logger("log_writer")
 
 
-class Sweep:
-    """Looks every `PERIOD` seconds while `wanted()` and hands what changed to `found`.
+class Horizon:
+    """Up to when the looks so far have seen every row.
 
-    A look goes back behind the previous one by `overlap` seconds, the longest that an append may take between its
-    `created_at` and its commit (the statement timeout).
+    A row's `created_at` is older than its commit, so a look misses what is in flight. What is in flight in the last
+    look's snapshot has a transaction id of at least its xmin; any earlier look whose xmax is not above that came
+    before all of it. The time of the latest such look is the horizon: exact, where a fixed overlap would have to be
+    as long as the longest transaction.
     """
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[int, int]] = deque()  # (time, xmax), oldest first
+
+    def add(self, now: int, xmin: int, xmax: int) -> int:
+        """Take in a look; the horizon after it, in the unit of `now`. 0: there is none yet."""
+        looks = self._looks
+        looks.append((now, xmax))
+        while len(looks) > 1 and (looks[1][1] <= xmin or looks[0][0] < now - LONGEST_REACH):
+            looks.popleft()
+        return looks[0][0] if looks[0][1] <= xmin or len(looks) > 1 else 0
+
+
+class Sweep:
+    """Looks every `PERIOD` seconds while `wanted()` and hands what changed to `found`."""
 
     def __init__(
         self,
@@ -38,22 +58,22 @@ class Sweep:
         wanted: Callable[[], bool],
         found: Callable[[Heads], None],
         *,
-        overlap: float,
         statement_cache_size: int = 100,
     ) -> None:
         self._url = database_url
         self._wanted = wanted
         self._found = found
-        self._overlap = round(overlap * 1_000_000)
         self._statement_cache_size = statement_cache_size
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._until = 0
-        self._told: dict[str, tuple[int, str]] = {}
+        self._horizon = Horizon()
+        self._complete_to = 0
+        self._told: dict[str, Head] = {}
 
     def reach_back(self, seen: int) -> None:
-        """A node that has just connected knows nothing after `seen` (0: it has nothing to miss)."""
-        if 0 < seen < self._until or (seen and not self._until):
-            self._until = seen
+        """A node that has just connected knows of nothing after `seen` (0: it has nothing to miss)."""
+        if seen and (seen < self._complete_to or not self._complete_to):
+            self._complete_to = seen
+            self._horizon = Horizon()
             self._told = {}
 
     async def run(self) -> None:
@@ -68,7 +88,7 @@ class Sweep:
                 self.close()
 
     async def look(self) -> None:
-        """Hand over the channels whose heads are not known from the previous look."""
+        """Hand over the channels whose heads the previous look did not tell."""
         if self._connection is None:
             self._connection = await asyncpg.connect(
                 self._url,
@@ -76,23 +96,19 @@ class Sweep:
                 statement_cache_size=self._statement_cache_size,
                 server_settings=settings_of(TIMEOUT, self._statement_cache_size),
             )
-        before = self._until
-        rows = await self._connection.fetch(
-            _QUERIES["heads"], before - self._overlap if before else None, LONGEST_REACH, timeout=TIMEOUT
-        )
-        heads, told = [], {}
-        until = before
-        for now, generation, channel, epoch, offset in rows:
-            until = now
-            if channel is None:
-                continue
-            place = (offset, f"{generation}.{epoch}")
-            told[channel] = place
-            if self._told.get(channel) != place:
-                heads.append(Head(channel, *place))
-        if self._until == before:  # no node has asked to reach further back meanwhile
-            self._until, self._told = until, told
-        self._found(Heads(until, heads))
+        horizon, since = self._horizon, self._complete_to
+        rows = await self._connection.fetch(_HEADS, since or None, FIRST_REACH, LONGEST_REACH, CLOCK_STEP)
+        now, xmin, xmax, generation = rows[0][:4]
+        told = {
+            channel: Head(channel, offset, f"{generation}.{epoch}")
+            for *_, channel, epoch, offset in rows
+            if channel is not None
+        }
+        news = [head for channel, head in told.items() if self._told.get(channel) != head]
+        if horizon is self._horizon:  # no node has asked to reach further back meanwhile
+            self._complete_to = horizon.add(now, xmin, xmax) or since or now - FIRST_REACH
+            self._told = told
+        self._found(Heads(self._complete_to, news))
 
     def close(self) -> None:
         if self._connection is not None:

@@ -23,9 +23,9 @@ _T = TypeVar("_T")
 
 
 class Hello(Struct, tag=0, array_like=True):
-    """`seen` is the writer's clock (Unix microseconds of the database) at the last `Heads` this node had; 0: none.
+    """`seen` is `complete_to` of the last `Heads` that this node had; 0: none.
 
-    A new writer sweeps from there, so that a writer's death hides no change.
+    A new writer looks from there, so that the death of a writer hides no change.
     """
 
     seen: int = 0
@@ -49,8 +49,8 @@ class Stored(Struct, array_like=True):
 class Outcome(Struct, array_like=True):
     """The answer to one request: a place in the log, or why there is none."""
 
-    number: int
     status: int
+    number: int = 0
     offset: int = 0
     epoch: str = ""
     time: int = 0
@@ -72,9 +72,10 @@ class Head(Struct, array_like=True):
 
 
 class Heads(Struct, tag=3, array_like=True):
-    """Channels that changed, by the sweep; complete up to `until` (Unix microseconds of the database)."""
+    """Channels that changed, by the sweep. Nothing created up to `complete_to` (the database's clock in Unix
+    microseconds) can appear any more."""
 
-    until: int
+    complete_to: int
     heads: list[Head]
 
 

@@ -18,8 +18,10 @@ from zlib import crc32
 import structlog
 import uvloop
 
+from realtime.namespaces import UNLIMITED
 from storage.log.lane import Lane, Request
 from storage.log.sweep import Sweep
+from storage.log.trim import Trimmer
 from storage.log.wire import (
     FrameError,
     FrameReader,
@@ -72,7 +74,7 @@ class NodeConnection(asyncio.Protocol):
                     continue
                 for number, raw in zip(request.numbers, request.entries, strict=False):
                     entry = decode_entry(raw)
-                    self._writer.lane_of(entry.channel).add(Request(number, entry, len(bytes(raw)), self.answer))
+                    self._writer.add(Request(entry, len(bytes(raw)), number, self.answer))
         except FrameError as error:
             _log.warning("bad_frame", reason=str(error))
             self.abort()
@@ -134,13 +136,16 @@ class LogWriter:
             database_url,
             lambda: bool(self.nodes),
             self._push,
-            overlap=STATEMENT_TIMEOUT,
             statement_cache_size=statement_cache_size,
         )
+        self.trimmer = Trimmer(database_url, statement_cache_size=statement_cache_size)
         self._stopped = asyncio.Event()
 
-    def lane_of(self, channel: str) -> Lane:
-        return self.lanes[crc32(channel.encode()) % LANES]
+    def add(self, request: Request) -> None:
+        entry = request.entry
+        if entry.history_ttl or 0 < entry.history_size < UNLIMITED:
+            self.trimmer.touched.add(entry.channel)
+        self.lanes[crc32(entry.channel.encode()) % LANES].add(request)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -155,7 +160,7 @@ class LogWriter:
             loop = asyncio.get_running_loop()
             server = await loop.create_unix_server(lambda: NodeConnection(self), str(self._socket_path))
             self._socket_path.chmod(0o600)
-            sweeping = asyncio.create_task(self.sweep.run())
+            upkeep = [asyncio.create_task(self.sweep.run()), asyncio.create_task(self.trimmer.run())]
             if ready_fd is not None:
                 os.write(ready_fd, b"\x01")
             await self._stopped.wait()
@@ -163,8 +168,10 @@ class LogWriter:
             # What nodes have sent and this process has not read goes to the next writer: they send it again.
             server.close()
             self._socket_path.unlink(missing_ok=True)
-            sweeping.cancel()
+            for task in upkeep:
+                task.cancel()
             self.sweep.close()
+            self.trimmer.close()
             nodes = list(self.nodes)
             for node in nodes:
                 node.pause()

@@ -1,0 +1,88 @@
+"""People who may log in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from storage.database import Database
+from storage.queries import load
+
+_SQL = load("users")
+
+
+class EmailTaken(Exception):
+    """Another user has this address."""
+
+
+class User(Struct, frozen=True):
+    """A row of `users`. `disabled_at` is set while the user may not come in."""
+
+    id: UUID
+    email: str
+    password_hash: str
+    name: str
+    role: str
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+class UserStore:
+    """Every method raises `DatabaseUnavailable`. Addresses are compared and kept in lower case."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, email: str, password_hash: str, *, name: str = "", role: str = "student") -> User:
+        """Raises `EmailTaken`."""
+        try:
+            row = await self._database.fetchrow(_SQL["create"], _normal(email), password_hash, name, role)
+        except asyncpg.UniqueViolationError:
+            raise EmailTaken(email) from None
+        assert row is not None, "insert returning gives the row"
+        return _user(row)
+
+    async def by_email(self, email: str) -> User | None:
+        row = await self._database.fetchrow(_SQL["by_email"], _normal(email))
+        return _user(row) if row else None
+
+    async def by_id(self, user_id: UUID) -> User | None:
+        row = await self._database.fetchrow(_SQL["by_id"], user_id)
+        return _user(row) if row else None
+
+    async def list(self, *, after: User | None = None, limit: int = 100) -> list[User]:
+        """At most `limit` users, oldest first, those that follow `after`."""
+        moment, last = (after.created_at, after.id) if after else (None, None)
+        return [_user(row) for row in await self._database.fetch(_SQL["list"], moment, last, limit)]
+
+    async def disable(self, user_id: UUID) -> User | None:
+        """Keep the user out from now on. `None`: there is no such user."""
+        row = await self._database.fetchrow(_SQL["disable"], user_id)
+        return _user(row) if row else None
+
+    async def enable(self, user_id: UUID) -> User | None:
+        row = await self._database.fetchrow(_SQL["enable"], user_id)
+        return _user(row) if row else None
+
+    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
+        """A new password, or the same one hashed with new parameters."""
+        await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
+
+
+def _normal(email: str) -> str:
+    return email.strip().lower()
+
+
+def _user(row: asyncpg.Record) -> User:
+    return User(
+        row["id"],
+        row["email"],
+        row["password_hash"],
+        row["name"],
+        row["role"],
+        row["created_at"],
+        row["disabled_at"],
+    )
