@@ -30,7 +30,7 @@ CONTROL_SID = 1
 PLAIN = "!\"#$&'()+,/:;<=?@[\\]^`{|}"
 LONGEST_TOKEN = 1024  # characters; a channel of 255 bytes takes 765 at most, the server's line limit is 4096
 
-MESSAGE_LIMIT = 65536  # bytes of a message's data
+MAX_MESSAGE_SIZE = 65536  # bytes of a message's data
 HEADROOM = 65536  # what our envelope, sender's info and tags may add to it
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the server before messages are dropped
 FLUSH_SECONDS = 5.0
@@ -74,7 +74,7 @@ class NatsBroker:
         on_reconnect: Callable[[], None] = lambda: None,
         *,
         name: str = "chalkwire",
-        message_limit: int = MESSAGE_LIMIT,
+        max_message_size: int = MAX_MESSAGE_SIZE,
         linger: float = LINGER_SECONDS,
     ) -> None:
         self._servers = _servers(url)
@@ -82,7 +82,7 @@ class NatsBroker:
         self._on_control = on_control
         self._on_reconnect = on_reconnect
         self._name = name
-        self._required_payload = message_limit + HEADROOM
+        self._required_payload = max_message_size + HEADROOM
         self._linger = linger
 
         self._link: NatsConnection | None = None
@@ -222,7 +222,7 @@ class NatsBroker:
             else:
                 self._on_message(channel, message)
         except Exception:
-            log.exception("message from another node not handled", channel=channel)
+            log.exception("broker.message_not_handled", channel=channel)
 
     # --- writing: once a tick ------------------------------------------------------------------------------------
 
@@ -280,17 +280,17 @@ class NatsBroker:
                 if link is None:
                     continue
                 if complaint := self._complaint(link):
-                    log.error("broker misconfigured", reason=complaint)
+                    log.error("broker.misconfigured", reason=complaint)
             try:
                 if await self._resubscribe(link):
                     pause = first
-                    log.info("broker connected", subscriptions=len(self._sids))
+                    log.info("broker.connected", subscriptions=len(self._sids))
                     settled.set()
                     if not starting:
                         self._reconnected()
                     starting = False
                     await link.lost.wait()
-                log.warning("broker away", reason=link.reason)
+                log.warning("broker.away", reason=link.reason)
             finally:
                 self._settled = False
                 self._link = None
@@ -303,7 +303,7 @@ class NatsBroker:
             await link.open(self._servers, self._name)
         except UNREACHABLE as error:
             if not quiet:
-                log.warning("broker unreachable", reason=link.reason or str(error))
+                log.warning("broker.unreachable", reason=link.reason or str(error))
             await link.abort()
             return None
         except BaseException:
@@ -343,7 +343,7 @@ class NatsBroker:
         try:
             self._on_reconnect()
         except Exception:
-            log.exception("reconnection not handled")
+            log.exception("broker.reconnection_not_handled")
 
 
 def _sub(subject: str, sid: int) -> bytes:

@@ -134,7 +134,7 @@ class NatsConnection(Client):
 
     async def _process_err(self, err_msg: str) -> None:
         if "permissions violation" in err_msg:
-            log.error("broker refused", reason=err_msg)  # the connection goes on
+            log.error("broker.refused", reason=err_msg)  # the connection goes on
         else:
             self._lose(err_msg.strip("'"))
 

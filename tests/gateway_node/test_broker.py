@@ -323,7 +323,7 @@ async def test_message_above_the_servers_limit_is_dropped_alone(nats: EmbeddedSt
 
 
 async def test_too_small_a_limit_of_the_server_stops_the_start(nats: EmbeddedStack) -> None:
-    broker = NatsBroker(str(nats.urls.nats), lambda *_: None, lambda _: None, message_limit=1024 * 1024)
+    broker = NatsBroker(str(nats.urls.nats), lambda *_: None, lambda _: None, max_message_size=1024 * 1024)
     with pytest.raises(BrokerMisconfigured, match="max_payload: 1114112"):
         await broker.start()
     await broker.close()
