@@ -6,20 +6,29 @@ with the broker is repaired where that matters: removal from a room is a row of 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from realtime import codes
-from realtime.commands import read_history
+from realtime.commands import read_history, subscribe_by_server
 from realtime.core import VERSION, Core
 from realtime.interfaces import Broker, PresenceStats, PresenceUnavailable
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
 from realtime.protocol import ClientInfo, HistoryRequest, HistoryResult, StreamPosition
 
+logger = logging.getLogger("chalkwire.messaging")
+
 ANNOUNCE_PERIOD = 5.0  # s between two announcements of a node
+ANSWER_TIMEOUT = 0.5  # s for the other nodes to say which channels they have
 ANNOUNCE_TTL = 15.0  # s after which a node that says nothing is not listed
 
 
@@ -36,6 +45,26 @@ class UnsubscribeUser(Struct, tag="unsubscribe", array_like=True):
     client: str
 
 
+class SubscribeUser(Struct, tag="subscribe", array_like=True):
+    user: str
+    channel: str
+    client: str
+
+
+class WhichChannels(Struct, tag="channels?", array_like=True):
+    """A question to every node; `asker` is the uid of the node that wants to know."""
+
+    asker: str
+    number: int
+    pattern: str
+
+
+class TheseChannels(Struct, tag="channels", array_like=True):
+    asker: str
+    number: int
+    counts: dict[str, int]
+
+
 class NodeInfo(Struct, tag="node", array_like=True):
     """A node as the server API's `info` lists it."""
 
@@ -49,7 +78,7 @@ class NodeInfo(Struct, tag="node", array_like=True):
     uptime: int  # seconds
 
 
-Control = DisconnectUser | UnsubscribeUser | NodeInfo
+Control = DisconnectUser | UnsubscribeUser | SubscribeUser | WhichChannels | TheseChannels | NodeInfo
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
@@ -63,6 +92,9 @@ class Messaging:
         self._broker = broker
         self._describe = describe
         self._nodes: dict[str, tuple[float, NodeInfo]] = {}
+        self._questions: dict[int, _Question] = {}
+        self._last_question = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def _options(self, channel: str) -> ChannelOptions:
         if not channel or len(channel.encode()) > MAX_CHANNEL_LENGTH:
@@ -133,12 +165,53 @@ class Messaging:
         self._core.hub.disconnect_user(user, client, codes.Disconnect(code, reason))
         self._broker.publish_control(_encode(DisconnectUser(user, client, code, reason)))
 
-    async def info(self) -> list[NodeInfo]:
+    async def subscribe(self, user: str, channel: str, client: str = "") -> None:
+        """Subscribe the user's connections on every node to the channel."""
+        self._options(channel)
+        self._broker.publish_control(_encode(SubscribeUser(user, channel, client)))
+        await self._subscribe_here(user, channel, client)
+
+    async def _subscribe_here(self, user: str, channel: str, client: str) -> None:
+        for connection in self._core.hub.connections_of(user, client):
+            await subscribe_by_server(connection, channel)
+
+    async def info(self) -> list[dict[str, Any]]:
         """Every node that has announced itself within 15 s, this one first."""
+        return [msgspec.structs.asdict(node) for node in (self._describe(), *self._other_nodes())]
+
+    def _other_nodes(self) -> list[NodeInfo]:
         now = time.monotonic()
         self._nodes = {uid: seen for uid, seen in self._nodes.items() if now - seen[0] < ANNOUNCE_TTL}
-        others = sorted((node for _, node in self._nodes.values()), key=lambda node: node.name)
-        return [self._describe(), *others]
+        return sorted((node for _, node in self._nodes.values()), key=lambda node: node.name)
+
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """Channels with subscribers on any node, by name, with their number; `pattern` is a glob.
+
+        A node that does not answer within half a second is left out.
+        """
+        self._last_question += 1
+        question = _Question(self._channels_here(pattern), len(self._other_nodes()))
+        self._questions[self._last_question] = question
+        asked = WhichChannels(self._core.incarnation, self._last_question, pattern)
+        try:
+            if question.missing:
+                self._broker.publish_control(_encode(asked))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ANSWER_TIMEOUT):
+                        await question.complete.wait()
+        finally:
+            del self._questions[asked.number]
+        return dict(question.counts)
+
+    def _channels_here(self, pattern: str) -> Counter[str]:
+        channels = self._core.hub.channels.values()
+        return Counter(
+            {
+                channel.name: len(channel.subscribers)
+                for channel in channels
+                if channel.subscribers and (not pattern or fnmatchcase(channel.name, pattern))
+            }
+        )
 
     # --- between nodes -----------------------------------------------------------------------------------------
 
@@ -153,8 +226,41 @@ class Messaging:
             self._core.hub.disconnect_user(control.user, control.client, codes.Disconnect(control.code, control.reason))
         elif isinstance(control, UnsubscribeUser):
             self._core.hub.unsubscribe_user(control.user, control.channel, control.client, codes.UNSUBSCRIBED_BY_SERVER)
+        elif isinstance(control, SubscribeUser):
+            task = asyncio.get_running_loop().create_task(
+                self._subscribe_here(control.user, control.channel, control.client)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._subscribed)
+        elif isinstance(control, WhichChannels):
+            answer = TheseChannels(control.asker, control.number, self._channels_here(control.pattern))
+            self._broker.publish_control(_encode(answer))
+        elif isinstance(control, TheseChannels):
+            question = self._questions.get(control.number)
+            if question is not None and control.asker == self._core.incarnation:
+                question.answered(control.counts)
         else:
             self._nodes[control.uid] = (time.monotonic(), control)
+
+    def _subscribed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.warning("a user could not be subscribed: %s", error)
+
+
+class _Question:
+    """Which channels there are: what is known so far, and from how many nodes an answer is missing."""
+
+    def __init__(self, counts: Counter[str], missing: int) -> None:
+        self.counts = counts
+        self.missing = missing
+        self.complete = asyncio.Event()
+
+    def answered(self, counts: dict[str, int]) -> None:
+        self.counts.update(counts)
+        self.missing -= 1
+        if self.missing == 0:
+            self.complete.set()
 
 
 def describe(core: Core, started_at: float) -> NodeInfo:
