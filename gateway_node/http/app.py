@@ -1,0 +1,104 @@
+"""The HTTP application: routes, limits, errors and their description, over the node's services."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar, Response, Router
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.exceptions import NotFoundException
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, OpenAPIType, Schema, SecurityScheme
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.types import ASGIApp
+from litestar.typing import FieldDefinition
+from msgspec import Raw
+
+from gateway_node.http import health, problems, server_api
+from gateway_node.http.body import CheckedRequest
+from gateway_node.http.envelope import Envelope
+from gateway_node.http.reference import POLICY, ReferencePage
+from gateway_node.http.services import Services
+from realtime.protocol import ClientInfo
+
+DESCRIPTION = (
+    "A real-time messaging server for chat and live classes. Clients speak the Centrifuge protocol on "
+    "/connection/websocket; this page describes what is asked over HTTP. Every error is a problem document (RFC 9457)."
+)
+
+
+class WireSchema(OpenAPISchemaPlugin):
+    """Describes the wire types that carry raw JSON, which Litestar does not know."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value is Raw or value is ClientInfo
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        if field_definition.annotation is Raw:
+            return Schema(description="Any JSON value.")
+        text = Schema(type=OpenAPIType.STRING)
+        value = Schema(description="Any JSON value.")
+        return Schema(
+            type=OpenAPIType.OBJECT,
+            description="A user on one connection.",
+            properties={"user": text, "client": text, "conn_info": value, "chan_info": value},
+        )
+
+
+def create_app(services: Services) -> ASGIApp:
+    app = Litestar(
+        route_handlers=[server_api.router(), health.live, health.ready, health.metrics],
+        state=State({"services": services}),
+        request_class=CheckedRequest,
+        request_max_body_size=services.max_body,
+        exception_handlers=problems.HANDLERS,
+        cors_config=_cors(services),
+        openapi_config=OpenAPIConfig(
+            title="Chalkwire",
+            version=version("chalkwire"),
+            description=DESCRIPTION,
+            openapi_router=Router(
+                path="/schema",
+                route_handlers=[],
+                after_request=_as_problem,
+                response_headers={"Content-Security-Policy": POLICY},
+                include_in_schema=False,
+            ),
+            render_plugins=[JsonRenderPlugin(), ReferencePage()],
+            use_handler_docstrings=True,
+            components=Components(
+                security_schemes={
+                    "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
+                    "accessToken": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                }
+            ),
+        ),
+        plugins=[WireSchema()],
+        logging_config=None,  # the process has configured logging
+        debug=False,
+    )
+    return Envelope(app)
+
+
+def _as_problem(response: Response[Any]) -> Response[Any]:
+    """Litestar answers an unknown path under `/schema` with a page of its own."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
+
+
+def _cors(services: Services) -> CORSConfig | None:
+    if not services.allowed_origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(services.allowed_origins),
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
+        expose_headers=["ETag", "Link", "Retry-After", "X-Request-ID"],
+        max_age=600,
+    )

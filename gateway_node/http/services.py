@@ -1,0 +1,78 @@
+"""What the HTTP application is given: the services that its handlers call, and the settings that concern it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from litestar import Request
+
+from gateway_node.limits import Limits
+from realtime.interfaces import Authoriser, PresenceStats
+from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
+
+Check = Callable[[], Awaitable[None]]
+"""Asks a dependency for a sign of life; raises when there is none."""
+
+
+class Messaging(Protocol):
+    """The service behind the server API. Every method raises `realtime.codes.CommandError` to refuse."""
+
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        id: bytes | None = None,
+        sender: str = "",
+        info: ClientInfo | None = None,
+        tags: dict[str, str] | None = None,
+        skip_history: bool = False,
+    ) -> StreamPosition: ...
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]: ...
+
+    async def presence_stats(self, channel: str) -> PresenceStats: ...
+
+    async def history(self, channel: str, limit: int, since: StreamPosition | None, reverse: bool) -> HistoryResult: ...
+
+    async def history_remove(self, channel: str) -> None: ...
+
+    async def subscribe(self, user: str, channel: str, client: str = "") -> None: ...
+
+    async def unsubscribe(self, user: str, channel: str, client: str = "") -> None: ...
+
+    async def disconnect(
+        self, user: str, client: str = "", code: int = 3503, reason: str = "force disconnect"
+    ) -> None: ...
+
+    async def info(self) -> list[dict[str, Any]]: ...
+
+    async def channels(self, pattern: str = "") -> dict[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made by the node, once.
+
+    `checks` are asked by `/health/ready`; of those in `needed` one that fails makes the node not ready, of the others
+    degraded. `metrics` renders what Prometheus reads; it may block and is called in a thread.
+    """
+
+    messaging: Messaging
+    authoriser: Authoriser
+    limits: Limits
+    api_key: str
+    checks: Mapping[str, Check]
+    metrics: Callable[[], bytes]
+    draining: Callable[[], bool]
+    needed: frozenset[str] = frozenset({"postgres", "log_writer"})
+    allowed_origins: Sequence[str] = field(default_factory=tuple)
+    max_body: int = 1024 * 1024  # bytes
+
+
+def services_of(request: Request[Any, Any, Any]) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
