@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from websockets.datastructures import MultipleValuesError
 from websockets.exceptions import NegotiationError
@@ -126,7 +125,7 @@ class WebSocketEndpoint:
             return False
         if origin is None or any(fnmatchcase(origin, pattern) for pattern in self.allowed_origins):
             return True
-        return urlsplit(origin).netloc.lower() == host.lower() != ""
+        return origin.partition("://")[2].lower() == host.lower() != ""  # an origin has no path (RFC 6454, section 6.2)
 
     # --- parsers -----------------------------------------------------------------------------------------------
 
