@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 FEWEST_FILES = 256  # below it, a node could not even open its stores and take a few dozen connections
 FILES_OF_A_NODE = 100  # beside its connections: stores, listening sockets, files being sent
 OTHER_CONNECTIONS = 30  # to PostgreSQL beside the nodes' pools: log writer, command line, backups, its own reserve
+NATS_ENVELOPE = 64 * 1024  # bytes that a message grows by on its way between nodes, at most
 FEWEST_OTHER_CONNECTIONS = 8  # what of these the server itself needs
 
 

@@ -23,7 +23,7 @@ from config.embedded import EmbeddedStack, StackError, StackUrls, socket_directo
 from config.secrets import with_secrets
 from config.settings import SettingsError
 from gateway_node import garbage, logs, metrics
-from gateway_node.checks import embedded_max_connections, raise_file_limit
+from gateway_node.checks import NATS_ENVELOPE, embedded_max_connections, raise_file_limit
 from gateway_node.context import NodeContext
 from gateway_node.ports import ReservedPort
 from gateway_node.process_list import NODES, described, write_processes
@@ -41,7 +41,6 @@ DRAIN_MARGIN = 2.0  # seconds above drain.cap, in which a node ends by itself
 SLEEP = 1.0  # seconds at most; a change wakes the supervisor at once
 BUSY_SLEEP = 0.02  # seconds, while an embedded server comes back: its start goes on in steps that nothing wakes for
 RECOVERY = 10.0  # seconds after a server's restart in which it may be coming back
-NATS_ENVELOPE = 64 * 1024  # bytes that a message grows by on its way between nodes, at most
 FIXED = (  # what the supervisor itself has built on; a change needs a restart
     ("nodes",),
     ("data_dir",),
