@@ -28,6 +28,7 @@ TROUBLE = (
     asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
     asyncpg.PostgresSystemError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby after a failover
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
@@ -116,6 +117,8 @@ class Database:
             finally:
                 await pool.release(connection)
         except TROUBLE as error:
+            if isinstance(error, ValueError):  # asyncpg's InterfaceError for an argument that it cannot encode
+                raise
             raise DatabaseUnavailable(f"PostgreSQL is not available: {explain(error)}") from error
 
     @asynccontextmanager

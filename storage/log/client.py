@@ -171,7 +171,10 @@ class LogClient:
         report = decode_report(frame)
         if isinstance(report, Heads):
             self._seen = report.complete_to
-            self._on_heads({head.channel: StreamPosition(head.offset, head.epoch) for head in report.heads})
+            try:
+                self._on_heads({head.channel: StreamPosition(head.offset, head.epoch) for head in report.heads})
+            except Exception:  # the listener's fault must not end the connection that appends use
+                _log.exception("on_heads_failed")
             return
         for outcome in report.outcomes:
             self._settle(outcome.number, result_of(outcome))
@@ -260,8 +263,8 @@ def _checked(entry: Entry) -> bytes:
         if not 0 < len(entry.channel.encode()) <= MAX_CHANNEL:
             raise Rejected(f"a channel's name has 1 to {MAX_CHANNEL} bytes")
         raw = encode_entry(entry)
-    except UnicodeEncodeError:
-        raise Rejected("text that is not Unicode") from None
+    except (UnicodeEncodeError, OverflowError) as error:  # a lone surrogate, an integer beyond 64 bits
+        raise Rejected(str(error)) from None
     if len(raw) > MAX_ENTRY:
         raise Rejected(f"an entry has at most {MAX_ENTRY} bytes")
     return raw

@@ -36,6 +36,22 @@ class _Request(NamedTuple):
     back: bool
 
 
+def _request(channel: str, offset: int, limit: int, max_bytes: int | None, *, back: bool) -> _Request:
+    """Within what PostgreSQL takes, so that a strange request fails alone: an offset comes from a client as 64 bits
+    without a sign, and a name that PostgreSQL cannot hold is that of a channel without messages."""
+    try:
+        known = 0 not in channel.encode()
+    except UnicodeEncodeError:
+        known = False
+    return _Request(
+        channel if known else "",
+        max(-1, min(offset, _UNLIMITED)),
+        max(0, min(limit, 1 << 30)),
+        _UNLIMITED if max_bytes is None else max(0, min(max_bytes, _UNLIMITED)),
+        back,
+    )
+
+
 class LogReader:
     """Reads channels through the node's pool. A page may be shared between callers: it is not to be changed."""
 
@@ -47,16 +63,16 @@ class LogReader:
 
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         """`MessageLog.read`."""
-        return await self._ask(_Request(channel, after, limit, _UNLIMITED if max_bytes is None else max_bytes, False))
+        return await self._ask(_request(channel, after, limit, max_bytes, back=False))
 
     async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
         """`MessageLog.read_back`."""
-        return await self._ask(_Request(channel, _UNLIMITED if before is None else before, limit, _UNLIMITED, True))
+        return await self._ask(_request(channel, _UNLIMITED if before is None else before, limit, None, back=True))
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         """`MessageLog.heads`."""
         names = list(dict.fromkeys(channels))
-        pages = await asyncio.gather(*(self._ask(_Request(name, 0, 0, 0, False)) for name in names))
+        pages = await asyncio.gather(*(self._ask(_request(name, 0, 0, 0, back=False)) for name in names))
         return {name: page.head for name, page in zip(names, pages, strict=True)}
 
     async def clear(self, channel: str) -> StreamPosition:

@@ -100,7 +100,7 @@ def encode(message: Hello | Appends | Outcomes | Heads) -> bytes:
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """Raises `UnicodeEncodeError` for text that is not Unicode (lone surrogates)."""
+    """Raises `UnicodeEncodeError` (a lone surrogate), `OverflowError` (an integer beyond 64 bits)."""
     return _encoder.encode(entry)
 
 

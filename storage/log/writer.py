@@ -23,6 +23,7 @@ from storage.log.lane import Lane, Request
 from storage.log.sweep import Sweep
 from storage.log.trim import Trimmer
 from storage.log.wire import (
+    REJECTED,
     FrameError,
     FrameReader,
     Heads,
@@ -73,7 +74,11 @@ class NodeConnection(asyncio.Protocol):
                     self._writer.sweep.reach_back(request.seen)
                     continue
                 for number, raw in zip(request.numbers, request.entries, strict=False):
-                    entry = decode_entry(raw)
+                    try:
+                        entry = decode_entry(raw)
+                    except FrameError as error:  # of this entry alone
+                        self.answer(Outcome(REJECTED, number, reason=str(error)))
+                        continue
                     self._writer.add(Request(entry, len(bytes(raw)), number, self.answer))
         except FrameError as error:
             _log.warning("bad_frame", reason=str(error))
