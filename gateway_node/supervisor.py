@@ -225,20 +225,24 @@ class Supervisor:
         """The start for people, on stdout; the logs are on stderr."""
         assert self._port is not None
         assert self._stack is not None
-        settings = self._settings
-        host = "localhost" if settings.http.host in ("0.0.0.0", "::", "") else settings.http.host  # noqa: S104
-        host = f"[{host}]" if ":" in host else host
         embedded = ", ".join(self._stack.pids) or "none"
         nodes = ", ".join(f"{w.name} (pid {w.child.pid})" for w in self._nodes if w.child)
         lines = [
-            f"Chalkwire {metrics.version()} is ready on http://{host}:{self._port.port}",
+            f"Chalkwire {metrics.version()} is ready on {self._url}",
             f"  nodes     {nodes}",
             f"  embedded  {embedded}",
-            f"  data      {settings.data_dir}",
+            f"  data      {self._settings.data_dir}",
             "  secrets   token_secret and api_key in the data directory, unless given",
             "  stop      Ctrl-C, or SIGTERM",
         ]
         print("\n".join(lines), flush=True)
+
+    @property
+    def _url(self) -> str:
+        """Where someone on this machine reaches the server."""
+        assert self._port is not None
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self._port.host, self._port.host)  # noqa: S104
+        return f"http://[{host}]:{self._port.port}" if ":" in host else f"http://{host}:{self._port.port}"
 
     # Run
 
@@ -415,7 +419,12 @@ class Supervisor:
         try:
             write_processes(
                 self._run_dir,
-                {"supervisor": described(os.getpid(), name="supervisor"), "nodes": nodes, "others": others},
+                {
+                    "supervisor": described(os.getpid(), name="supervisor"),
+                    "url": self._url,
+                    "nodes": nodes,
+                    "others": others,
+                },
             )
         except OSError as error:
             _log.error("processes.unwritable", reason=str(error))

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from gateway_node.cli import configuration, doctor, migrate, nodes, serve, token
+from gateway_node.cli import configuration, doctor, migrate, nodes, serve, token, user
 from gateway_node.cli.trouble import Trouble
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("serve")(serve.serve)
 app.command("nodes")(nodes.nodes)
 app.command("migrate")(migrate.migrate)
 app.command("token")(token.token)
+app.add_typer(user.app, name="user")
 app.command("doctor")(doctor.doctor)
 app.command("config")(configuration.config)
 
