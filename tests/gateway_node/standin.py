@@ -2,8 +2,8 @@
 FOLDER CONFIG`.
 
 FOLDER takes what the processes tell (`events`) and holds what they should do: a file `refuse` keeps nodes from
-starting, `deaf` makes them ignore SIGTERM, `together` makes them end only when all were told to, `unmigratable` fails the
-migration.
+starting, `deaf` makes them ignore SIGTERM, `together` makes them end only when all were told to, `unmigratable` fails
+the migration.
 """
 
 from __future__ import annotations
