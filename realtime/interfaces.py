@@ -99,6 +99,10 @@ class MessageLog(Protocol):
         """Publications with an offset below `before` (`None`: from the head), newest first, at most `limit`."""
         ...
 
+    async def clear(self, channel: str) -> StreamPosition:
+        """Forget the channel's past. Positions of before cannot be recovered from; returns the new one."""
+        ...
+
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         """The heads of several channels in one round trip."""
         ...

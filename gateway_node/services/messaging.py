@@ -21,7 +21,7 @@ from msgspec import Struct
 from realtime import codes
 from realtime.commands import read_history, subscribe_by_server
 from realtime.core import VERSION, Core
-from realtime.interfaces import Broker, PresenceStats, PresenceUnavailable
+from realtime.interfaces import Broker, LogUnavailable, PresenceStats, PresenceUnavailable
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
 from realtime.protocol import ClientInfo, HistoryRequest, HistoryResult, StreamPosition
 
@@ -143,6 +143,15 @@ class Messaging:
     ) -> HistoryResult:
         request = HistoryRequest(channel, limit, since, reverse)
         return await read_history(self._core.log, channel, self._options(channel), request, self._core.limits.history)
+
+    async def history_remove(self, channel: str) -> None:
+        """Forget the channel's past. Subscribers notice with the next publication or sweep, and start anew."""
+        if not self._options(channel).durable:
+            raise codes.NOT_AVAILABLE
+        try:
+            await self._core.log.clear(channel)
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
 
     async def unsubscribe(self, user: str, channel: str, client: str = "") -> None:
         """End the user's subscriptions to the channel on every node."""

@@ -79,6 +79,12 @@ class MemoryLog:
         kept = [each for _, each in self.rows.get(channel, ()) if before is None or each.offset < before]
         return Page(kept[::-1][:limit], self._head(channel))
 
+    async def clear(self, channel: str) -> StreamPosition:
+        await self._answer()
+        self.rows.pop(channel, None)
+        self.epoch += "x"
+        return self._head(channel)
+
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         await self._answer()
         return {channel: self._head(channel) for channel in channels}

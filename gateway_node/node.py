@@ -1,0 +1,326 @@
+"""One gateway node: its parts made, wired, started in order and drained in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from gateway_node import garbage, metrics
+from gateway_node.authoriser import ChannelAuthoriser
+from gateway_node.broker import NatsBroker
+from gateway_node.context import NodeContext
+from gateway_node.http.app import create_app
+from gateway_node.http.services import Services
+from gateway_node.limits import Buckets, Limits
+from gateway_node.passwords import Passwords
+from gateway_node.rpc import methods
+from gateway_node.server import HTTPServer
+from gateway_node.services.accounts import Accounts
+from gateway_node.services.messaging import ANNOUNCE_PERIOD, Messaging, describe
+from gateway_node.services.rooms import MEMBER_REMOVED, Rooms
+from gateway_node.tokens import TokenVerifier
+from presence import RedisPresence
+from realtime import codec, codes
+from realtime.client import ClientConnection
+from realtime.core import ClientLimits, Core
+from realtime.endpoint import WebSocketEndpoint
+from realtime.hub import Hub
+from realtime.namespaces import ChannelOptions, Namespaces
+from realtime.protocol import ClientInfo, Publication, StreamPosition
+from realtime.publisher import Publisher
+from realtime.wheel import TimingWheel, WheelDriver
+from storage.database import Database
+from storage.log import PostgresLog
+from storage.rooms import RoomStore
+from storage.sessions import SessionStore
+from storage.users import UserStore
+
+if TYPE_CHECKING:
+    from config.sections import Client as ClientSettings
+    from config.sections import Settings
+
+DRAIN_RATE = 500  # connections/s that a draining node sends away at least: about what the others accept at ease
+
+logger = logging.getLogger("chalkwire.node")
+_log = structlog.get_logger("node")
+
+
+async def run_node(context: NodeContext) -> None:
+    """Serve until SIGTERM, then drain. One byte on `context.ready_fd` says that the node serves."""
+    node = Node(context)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await node.start()
+    os.write(context.ready_fd, b"1")
+    await stop.wait()
+    await node.drain()
+
+
+def namespaces_of(settings: Settings) -> Namespaces:
+    """The configured channel rules in the core's terms."""
+    channel = settings.channel
+    return Namespaces(
+        {name: ChannelOptions(**options.model_dump()) for name, options in channel.namespaces.items()},
+        ChannelOptions(**channel.without_namespace.model_dump()),
+    )
+
+
+def limits_of(client: ClientSettings) -> ClientLimits:
+    return ClientLimits(
+        ping_interval=_ticks(client.ping_interval),
+        pong_timeout=_ticks(client.pong_timeout),
+        connect_timeout=_ticks(client.connect_timeout),
+        expired_grace=_ticks(client.expired_grace),
+        outbox=int(client.outbox),
+        channels=client.channel_limit,
+        commands_per_second=client.commands_per_second,
+        commands_burst=client.commands_burst,
+        publishes_per_second=client.publishes_per_second,
+        publishes_burst=client.publishes_burst,
+        connections_per_user=client.connections_per_user,
+        history=client.history_limit,
+        recovery=client.recovery_limit,
+    )
+
+
+def _ticks(seconds: float) -> int:
+    return max(1, math.ceil(seconds))
+
+
+class Node:
+    """The parts of one node. Everything that has a beginning and an end is started and stopped here."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        settings = context.settings
+        assert settings.database.url and settings.redis.url and settings.nats.url
+        assert settings.token.hmac_secret and settings.api.key
+        limits = limits_of(settings.client)
+        self._wheel = TimingWheel(limits.ping_interval, limits.pong_timeout)
+        self._driver = WheelDriver(self._wheel)
+        self._endpoint = WebSocketEndpoint(
+            self._wheel,
+            allowed_origins=settings.client.allowed_origins,
+            max_message_size=int(settings.client.max_message_size),
+            outbox_limit=limits.outbox,
+            compression=settings.client.compression,
+        )
+        self._database = Database(
+            settings.database.url,
+            pool_size=settings.database.pool_size,
+            statement_cache_size=settings.database.statement_cache_size,
+            statement_timeout=settings.database.statement_timeout,
+            connect_timeout=settings.database.connect_timeout,
+        )
+        self._message_log = PostgresLog(self._database, context.log_socket, self._heads)
+        self._broker = NatsBroker(
+            settings.nats.url,
+            on_message=self._from_other_node,
+            on_control=self._controlled,
+            max_message_size=int(settings.client.max_message_size),
+        )
+        self._presence = RedisPresence(
+            settings.redis.url,
+            context.incarnation,
+            roster=self,
+            on_leave=lambda channel, info: self._publisher.presence_changed(channel, info, joined=False),
+        )
+        self._redis = Redis.from_url(settings.redis.url)
+        self._hub = Hub(
+            log=self._message_log,
+            broker=self._broker,
+            presence=self._presence,
+            compress=settings.client.compression,
+            after_slices=self._endpoint.check_congested,
+            on_tagged=self._tagged,
+        )
+        self._publisher = Publisher(self._hub, self._message_log, self._broker)
+        users, sessions = UserStore(self._database), SessionStore(self._database)
+        rooms = RoomStore(self._database)
+        namespaces = namespaces_of(settings)
+        self._tokens = TokenVerifier(
+            settings.token.hmac_secret,
+            settings.token.public_key or "",
+            audience=settings.token.audience or "",
+            issuer=settings.token.issuer or "",
+            leeway=settings.token.leeway,
+        )
+        self._passwords = Passwords()
+        accounts = Accounts(users, sessions, self._passwords, settings.token)
+        self.core = Core(
+            self._hub,
+            self._message_log,
+            self._presence,
+            self._publisher,
+            ChannelAuthoriser(
+                namespaces, self._tokens, rooms, sessions, allow_anonymous=settings.client.allow_anonymous
+            ),
+            namespaces,
+            limits,
+            node=context.name,
+            incarnation=context.incarnation,
+        )
+        self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
+        self.core.rpc = methods(Rooms(rooms, self._publisher))
+        self._metrics = metrics.NodeMetrics(context.name)
+        self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
+        app = create_app(
+            Services(
+                messaging=self._messaging,
+                accounts=accounts,
+                authoriser=self.core.authoriser,
+                limits=Limits(
+                    Buckets(self._redis),
+                    **settings.limits.model_dump(),
+                ),
+                api_key=settings.api.key,
+                checks=self._checks(),
+                metrics=lambda: metrics.render(context.run_dir),
+                draining=lambda: self.core.draining,
+                allowed_origins=settings.client.allowed_origins,
+                max_body=int(settings.http.max_body),
+            )
+        )
+        self._server = HTTPServer(
+            app,
+            self._endpoint,
+            lambda endpoint: ClientConnection(endpoint, self.core),
+            trusted_proxies=settings.http.trusted_proxies,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- starting and draining ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Return when the node serves. A store that is away does not hinder it: each heals by itself."""
+        self._driver.start()
+        await self._message_log.start()
+        await self._broker.start()
+        await self._presence.start()
+        self._metrics.collections.watch()
+        self._wheel.each_tick(self._collect)
+        self._tasks = [asyncio.create_task(each) for each in (self._snapshots.run(), self._announce())]
+        await self._server.start(self._context.sockets)
+        garbage.settle()
+        _log.info("node.serving", port=self._context.port)
+
+    async def drain(self) -> None:
+        """Send everybody elsewhere, a few at a time, and let go of nothing that was promised."""
+        settings = self._context.settings.drain
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.cap
+        self.core.draining = True
+        self._server.stop_accepting()
+        await self._send_away(settings.window)
+        await self._server.drain(max(deadline - loop.time(), 1.0))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._message_log.close()
+        await self._hub.close()
+        await self._presence.stop()
+        await self._broker.close()
+        await self._redis.aclose()
+        await self._database.close()
+        self._passwords.close()
+        self._driver.stop()
+        _log.info("node.drained")
+
+    async def _send_away(self, window: float) -> None:
+        """Disconnect with 3001, spread over at most `window` seconds: all at once would be a storm elsewhere."""
+        connections = list(self._endpoint.connections)
+        random.shuffle(connections)
+        seconds = min(window, len(connections) / DRAIN_RATE)
+        steps = max(1, round(seconds * 10))
+        for step in range(steps):
+            for connection in connections[step::steps]:
+                assert isinstance(connection, ClientConnection)
+                connection.end(codes.SHUTDOWN)
+            if seconds:
+                await asyncio.sleep(seconds / steps)
+
+    # --- what others tell --------------------------------------------------------------------------------------
+
+    def _from_other_node(self, channel: str, message: bytes) -> None:
+        try:
+            self._publisher.received(channel, message)
+        except (codec.Malformed, codes.CommandError, msgspec.DecodeError) as error:
+            logger.warning("another node sent what is no message: %s", error)
+
+    def _heads(self, heads: Mapping[str, StreamPosition]) -> None:
+        self._hub.on_heads(heads)
+
+    def _controlled(self, message: bytes) -> None:
+        try:
+            self._messaging.received(message)
+        except msgspec.DecodeError as error:
+            logger.warning("another node sent what is no control message: %s", error)
+
+    def _tagged(self, channel: str, publication: Publication) -> None:
+        """Membership changes are rows of the room's log, so that a removal reaches every node whatever was lost."""
+        tags = publication.tags or {}
+        if tags.get("event") == MEMBER_REMOVED and channel.startswith(("room:", "class:")):
+            self._hub.unsubscribe_user(tags.get("user", ""), channel, "", codes.UNSUBSCRIBED_BY_SERVER)
+
+    async def _announce(self) -> None:
+        while True:
+            self._messaging.announce()
+            await asyncio.sleep(ANNOUNCE_PERIOD)
+
+    def present(self) -> Iterator[tuple[str, ClientInfo]]:
+        """The roster, for a presence store that lost its data."""
+        return self._hub.present()
+
+    def online(self) -> Iterator[tuple[str, str]]:
+        return self._hub.online()
+
+    # --- health and metrics ------------------------------------------------------------------------------------
+
+    def _checks(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        async def postgres() -> None:
+            await self._database.fetchval("SELECT 1")
+
+        async def redis() -> None:
+            await self._redis.ping()
+
+        async def nats() -> None:
+            if not self._broker.connected:
+                raise ConnectionError("not connected")
+
+        async def log_writer() -> None:
+            if not self._message_log.client.connected:
+                raise ConnectionError("not connected")
+
+        return {"postgres": postgres, "redis": redis, "nats": nats, "log_writer": log_writer}
+
+    def _collect(self) -> None:
+        """Once a second: the plain numbers of the hot path into the metrics."""
+        numbers, hub, endpoint = self._metrics, self._hub, self._endpoint
+        numbers.connections = len(endpoint.connections)
+        numbers.subscriptions = sum(len(channel.subscribers) for channel in hub.channels.values())
+        numbers.channels = len(hub.channels)
+        numbers.users = hub.num_users
+        numbers.connections_accepted = endpoint.accepted
+        numbers.messages_in = endpoint.messages_in
+        numbers.bytes_in = endpoint.bytes_in
+        numbers.deliveries = hub.fanout.deliveries
+        numbers.publishes = self.core.counters.publishes
+        numbers.publish_errors = self.core.counters.errors
+        numbers.gaps_repaired = hub.counters.gaps_repaired
+        numbers.gaps_lost = hub.counters.insufficient_states
+        numbers.disconnects = dict(endpoint.closes)
+        numbers.slow_disconnects = endpoint.closes[codes.SLOW.code]
+        numbers.dependencies["nats"] = self._broker.connected
+        numbers.dependencies["log_writer"] = self._message_log.client.connected
