@@ -1,0 +1,38 @@
+"""The names in Redis. docs/presence.md says what each key holds and for how long.
+
+Braces mark what Redis Cluster hashes: keys that one script touches carry the same text in them.
+"""
+
+from __future__ import annotations
+
+import re
+
+NODES = "{presence}:nodes"
+NOTICES = "presence"  # the Redis channel of `online:<user>` and `offline:<user>`
+
+_SPECIAL = re.compile("[%{}]")
+
+
+def reaper(node: str) -> str:
+    """Who removes a dead node's entries now, or that it was done."""
+    return "{presence}:reaper:" + node
+
+
+def node_channels(node: str) -> str:
+    return "{presence:" + node + "}:channels"
+
+
+def node_users(node: str) -> str:
+    return "{presence:" + node + "}:users"
+
+
+def members(channel: str) -> str:
+    return "presence:channel:" + channel
+
+
+def online(user: str) -> tuple[str, str]:
+    """The user's mark, and the nodes that the user is on. Braces in an id would tear the two apart in a cluster."""
+    if _SPECIAL.search(user):
+        user = _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", user)
+    mark = "user:online:" + user
+    return mark, "{" + mark + "}:nodes"

@@ -1,0 +1,339 @@
+"""Presence in Redis: one task that writes, one that reads, one that cleans up after nodes that died.
+
+A node owns a lease, and writes only while it holds it. Whatever goes wrong (Redis away, full, restarted, emptied; this
+node stalled until others took it for dead), there is one remedy: take the lease, then compare the roster with Redis.
+Until that is done, who is present is unknown, and callers are told so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from asyncio import Future, Task
+from collections.abc import AsyncIterator, Callable
+from math import ceil
+
+from presence import keys, scripts
+from presence.changes import Changes
+from presence.comparison import compare
+from presence.link import BATCH, Away, Link, call, online
+from presence.reader import Reader
+from presence.reaper import reap, withdraw
+from realtime.interfaces import PresenceStats, PresenceUnavailable, Roster
+from realtime.protocol import ClientInfo
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10.0
+RENEWALS = 4  # in the time of a lease: a dead node is found at most a quarter of it after the lease ended
+TTL_SECONDS = 300  # of a channel's hash and a user's mark
+REFRESHES = 2  # of each key in its time to live, unless a change came first
+NODE_TTL_SECONDS = 900  # of the node's sets: they outlive what they list
+NODES_TTL_SECONDS = 3600
+TICK_SECONDS = 0.01  # between two batches: what changes meanwhile goes together
+COMPARED_A_SECOND = 4000  # connections, so that 54 nodes do not fill a new Redis in one burst
+TIMEOUT_SECONDS = 1.0
+RETRY_SECONDS = (0.05, 1.0)  # first and longest pause after a failure: shorter than half a lease, see `_steady_since`
+STOP_SECONDS = 5.0
+DEAD_AT_ONCE = 64
+
+_NODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class RedisPresence:
+    """Implements `realtime.interfaces.PresenceStore`.
+
+    `node` is the incarnation of this process: client ids are `<node>.<anything>`. `roster` is asked what this node
+    holds whenever Redis may not know it. `on_leave(channel, info)` is called for each connection of a dead node, once
+    among all nodes. `lease` in seconds: after it, a silent node is dead. `timeout` in seconds bounds every round trip.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        node: str,
+        roster: Roster,
+        on_leave: Callable[[str, ClientInfo], None],
+        *,
+        lease: float = LEASE_SECONDS,
+        ttl: int = TTL_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        if not _NODE.fullmatch(node):
+            raise ValueError(f"{node!r} is no name of a node: letters, digits, _ and - are")
+        self._node = node
+        self._roster = roster
+        self._on_leave = on_leave
+        self._lease = lease
+        self._ttl = ttl
+        self._writing = Link(url, timeout)
+        self._reading = Link(url, timeout)
+        self._reaping = Link(url, timeout)
+        self._changes = Changes(node, ttl)
+        self._reader = Reader(self._reading, self._flushed, self._look)
+
+        self._tasks: list[Task[None]] = []
+        self._reaper: Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._waiters: list[Future[None]] = []
+        self._trouble = "not connected yet"
+        self._registered = False  # once
+        self._server = ""  # the run of the Redis server that we wrote to
+        self._renew_at = 0.0
+        self._steady_since = 0.0  # whoever lives has renewed its lease half a lease later
+        self._comparison: AsyncIterator[int] | None = None
+        self._compare_at = 0.0
+        self._due_channels: list[str] = []  # to be kept alive, the last one next
+        self._due_users: list[str] = []
+
+    # --- changes -----------------------------------------------------------------------------------------------
+
+    def join(self, channel: str, info: ClientInfo) -> None:
+        self._changes.join(channel, info)
+        self._wake.set()
+
+    def leave(self, channel: str, info: ClientInfo) -> None:
+        self._changes.leave(channel, info.client)
+        self._wake.set()
+
+    def connected(self, user: str, client: str) -> None:
+        """A user without an id is nobody in particular and never online."""
+        if user:
+            self._changes.connected(user)
+            self._wake.set()
+
+    def disconnected(self, user: str, client: str) -> None:
+        if user:
+            self._changes.disconnected(user)
+            self._wake.set()
+
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    @property
+    def available(self) -> bool:
+        return not self._trouble
+
+    async def members(self, channel: str) -> list[ClientInfo]:
+        """Who is in the channel on all nodes, in no order. Raises `PresenceUnavailable`."""
+        if self._trouble:
+            raise PresenceUnavailable(self._trouble)
+        return await self._reader.members(channel)
+
+    async def stats(self, channel: str) -> PresenceStats:
+        """How many connections, and how many users behind them. Raises `PresenceUnavailable`."""
+        members = await self.members(channel)
+        return PresenceStats(len(members), len({info.user for info in members}))
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Return when this node is registered, or after the first attempt failed; further ones go on for ever."""
+        settled = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._write(settled), name="presence writer"),
+            asyncio.create_task(self._reader.run(), name="presence reader"),
+        ]
+        await settled.wait()
+
+    async def stop(self) -> None:
+        """Write what is pending, remove this node's entries, disconnect; at most five seconds, and never raises.
+
+        Where Redis is away, the other nodes do it when the lease ends.
+        """
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                if self.available:
+                    await self._flushed()
+                await self._end_tasks()
+                if self.available:
+                    await withdraw(self._writing, self._node, self._on_leave)
+        except (Away, TimeoutError) as error:
+            log.warning("presence: left to the other nodes: %s", error)
+        await self._end_tasks()
+        self._trouble = "stopped"
+        self._give_up_waiters()
+        self._reader.refuse_all(self._trouble)
+        for link in (self._writing, self._reading, self._reaping):
+            await link.close()
+
+    async def _end_tasks(self) -> None:
+        tasks = [*self._tasks, *([self._reaper] if self._reaper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    async def _write(self, settled: asyncio.Event) -> None:
+        first, longest = RETRY_SECONDS
+        longest = min(longest, self._lease / RENEWALS)
+        pause = first
+        while True:
+            try:
+                await self._writing.load_scripts()
+                await self._renew()
+                await self._steadily(settled)
+            except Away as away:
+                if not self._trouble:
+                    pause = first
+                self._fail(str(away))
+            settled.set()
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, longest)
+
+    async def _steadily(self, settled: asyncio.Event) -> None:
+        """Write changes, renew the lease, keep keys alive, until something fails."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if loop.time() >= self._renew_at:
+                await self._renew()
+            await self._flush()
+            if self._comparison is None:
+                settled.set()
+            elif loop.time() >= self._compare_at:
+                await self._compare_on()
+            wake_at = self._renew_at if self._comparison is None else min(self._renew_at, self._compare_at)
+            if not self._changes and not self._waiters:
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout_at(wake_at):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+            if not self._waiters:
+                await asyncio.sleep(TICK_SECONDS)
+
+    async def _flush(self) -> None:
+        """Write all changes of now. The lease is looked after in between, because a storm takes seconds."""
+        waiters, self._waiters = self._waiters, []
+        loop = asyncio.get_running_loop()
+        try:
+            while self._changes:
+                if loop.time() >= self._renew_at:
+                    await self._renew()
+                await self._writing.run(self._changes.take(BATCH, int(time.time())))
+        finally:  # after a failure they find `_trouble` when they wake
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def _flushed(self) -> None:
+        """Return when the changes of before are written. Raises `Away`."""
+        if not self._changes and not self._waiters:
+            return
+        waiter: Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wake.set()
+        await waiter
+        if self._trouble:
+            raise Away(self._trouble)
+
+    def _look(self) -> None:
+        """A read failed: see at once whether Redis is there."""
+        self._renew_at = 0.0
+        self._wake.set()
+
+    def _fail(self, reason: str) -> None:
+        if not self._trouble:
+            log.warning("presence: unknown from now on: %s", reason)
+        self._trouble = reason
+        self._changes.pause()
+        self._comparison = None
+        self._renew_at = 0.0
+        self._give_up_waiters()
+
+    def _give_up_waiters(self) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    # --- the lease ---------------------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        """Extend the lease, keep some keys alive, see who died. Raises `Away`, also while we are taken for dead."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        lease_ms = int(self._lease * 1000)
+        channels, users = self._next_refreshes()
+        names = (keys.NODES, keys.reaper(self._node))
+        renewed, server, _, _, *alive = await self._writing.run(
+            [
+                call(scripts.RENEW, names, self._node, lease_ms, NODES_TTL_SECONDS, DEAD_AT_ONCE),
+                ("INFO", "server"),
+                ("EXPIRE", keys.node_channels(self._node), NODE_TTL_SECONDS),
+                ("EXPIRE", keys.node_users(self._node), NODE_TTL_SECONDS),
+                *(("EXPIRE", keys.members(channel), self._ttl) for channel in channels),
+                *(online(user, self._node, self._ttl, quiet=True) for user in users),
+            ]
+        )
+        state = renewed[0].decode()
+        if state == "held":
+            self._registered = True
+            raise Away("other nodes remove what they found of this one")
+        restarted = server["run_id"] != self._server
+        self._server = server["run_id"]
+        if state != "kept" or restarted or self._trouble:
+            self._steady_since = now
+            self._begin_comparison(quiet=state == "new" and self._registered)
+        elif any(
+            not there and self._changes.is_settled(channel) for channel, there in zip(channels, alive, strict=False)
+        ):
+            self._begin_comparison(quiet=True)  # somebody deleted a channel's key
+        self._registered = True
+        self._renew_at = now + self._lease / RENEWALS
+        dead = [name.decode() for name in renewed[1] if name.decode() != self._node]
+        if dead and now - self._steady_since >= self._lease / 2 and (self._reaper is None or self._reaper.done()):
+            self._reaper = asyncio.create_task(self._reap(dead, lease_ms), name="presence reaper")
+
+    async def _reap(self, dead: list[str], lease_ms: int) -> None:
+        try:
+            await reap(self._reaping, self._node, dead, lease_ms, self._on_leave)
+        except Away as away:
+            log.warning("presence: cleaning up stopped: %s", away)
+
+    def _next_refreshes(self) -> tuple[list[str], list[str]]:
+        """The channels and users whose keys this renewal extends, so that each key comes twice in its time to live."""
+        if self._comparison is not None or self._trouble:
+            return [], []
+        share = self._lease / RENEWALS * REFRESHES / self._ttl
+        if not self._due_channels:
+            self._due_channels = list(self._changes.channels)
+        if not self._due_users:
+            self._due_users = list(self._changes.users)
+        channels = _pop(self._due_channels, ceil(len(self._changes.channels) * share))
+        users = _pop(self._due_users, ceil(len(self._changes.users) * share))
+        return (
+            [channel for channel in channels if self._changes.is_settled(channel)],
+            [user for user in users if self._changes.is_user_settled(user)],
+        )
+
+    # --- the comparison ----------------------------------------------------------------------------------------
+
+    def _begin_comparison(self, *, quiet: bool) -> None:
+        self._trouble = self._trouble or "being put together again"
+        self._comparison = compare(self._writing, self._node, self._ttl, self._changes, self._roster, quiet=quiet)
+        self._compare_at = 0.0
+
+    async def _compare_on(self) -> None:
+        assert self._comparison is not None
+        loop = asyncio.get_running_loop()
+        try:
+            size = await anext(self._comparison)
+        except StopAsyncIteration:
+            self._comparison = None
+            if self._trouble:
+                log.info("presence: known")
+            self._trouble = ""
+        else:
+            self._compare_at = loop.time() + size / COMPARED_A_SECOND
+
+
+def _pop(names: list[str], count: int) -> list[str]:
+    start = max(len(names) - count, 0)
+    popped = names[start:]
+    del names[start:]
+    return popped
