@@ -18,7 +18,7 @@ from litestar.types import ASGIApp
 from litestar.typing import FieldDefinition
 from msgspec import Raw
 
-from gateway_node.http import health, problems, server_api
+from gateway_node.http import accounts, health, problems, server_api
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
 from gateway_node.http.reference import POLICY, ReferencePage
@@ -52,7 +52,7 @@ class WireSchema(OpenAPISchemaPlugin):
 
 def create_app(services: Services) -> ASGIApp:
     app = Litestar(
-        route_handlers=[server_api.router(), health.live, health.ready, health.metrics],
+        route_handlers=[accounts.router(), server_api.router(), health.live, health.ready, health.metrics],
         state=State({"services": services}),
         request_class=CheckedRequest,
         request_max_body_size=services.max_body,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from litestar import Request
 
 from gateway_node.limits import Limits
+from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
 
@@ -61,6 +62,7 @@ class Services:
     """
 
     messaging: Messaging
+    accounts: Accounts
     authoriser: Authoriser
     limits: Limits
     api_key: str

@@ -109,6 +109,7 @@ def make_services(**changes: Any) -> Services:
 
     given: dict[str, Any] = {
         "messaging": RecordingMessaging(),
+        "accounts": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores(), NoStores()),
         "limits": Limits(Buckets(None)),
         "api_key": API_KEY,
