@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from realtime import codec, codes
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION
@@ -30,6 +32,7 @@ from realtime.protocol import (
     PresenceStatsResult,
     Publication,
     PublishRequest,
+    Push,
     RefreshRequest,
     RefreshResult,
     Reply,
@@ -38,6 +41,7 @@ from realtime.protocol import (
     StreamPosition,
     SubRefreshRequest,
     SubRefreshResult,
+    SubscribePush,
     SubscribeRequest,
     SubscribeResult,
     raw,
@@ -130,7 +134,7 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
         pong=True,
         node=core.node,
     )
-    _go_live(connection, joinings, Reply(number, connect=result))
+    _go_live(connection, joinings, codec.encode_reply(Reply(number, connect=result)))
 
 
 async def _all_or_nothing(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:
@@ -191,7 +195,21 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
     if connection.phase == ENDED:
         joining.abandon()
         return
-    _go_live(connection, [joining], Reply(number, subscribe=joining.result))
+    _go_live(connection, [joining], codec.encode_reply(Reply(number, subscribe=joining.result)))
+
+
+async def subscribe_by_server(connection: ClientConnection, name: str) -> None:
+    """Subscribe a live connection on the server's decision, and tell it so."""
+    if name in connection.channels or connection.phase != CONNECTED:
+        return
+    joining = await _join(connection, name, options_of(connection, name), SubscribeRequest(channel=name), Grant())
+    if connection.phase == ENDED or name in connection.channels:
+        joining.abandon()
+        return
+    connection.identity = replace(connection.identity, channels=(*connection.identity.channels, name))
+    result = joining.result
+    push = SubscribePush(result.recoverable, result.epoch, result.offset, result.positioned)
+    _go_live(connection, [joining], codec.encode_push(Push(name, subscribe=push)))
 
 
 async def _join(
@@ -253,10 +271,10 @@ async def _recover(
     return page.head.offset
 
 
-def _go_live(connection: ClientConnection, joinings: list[Joining], reply: Reply) -> None:
-    """Reply, then what was held: one step, so that nothing comes between."""
+def _go_live(connection: ClientConnection, joinings: list[Joining], first: bytes) -> None:
+    """The reply (or push) `first`, then what was held: one step, so that nothing comes between."""
     core = connection.core
-    payloads = [codec.encode_reply(reply)]
+    payloads = [first]
     for joining in joinings:
         channel, grant = joining.channel, joining.grant
         connection.channels[channel.name] = channel
