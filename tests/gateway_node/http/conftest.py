@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
+from gateway_node.server import HTTPServer, listening_socket
 from gateway_node.tokens import TokenVerifier
 from realtime import codes
+from realtime.endpoint import WebSocketEndpoint
 from realtime.interfaces import PresenceStats
 from realtime.namespaces import Namespaces
 from realtime.protocol import ClientInfo, HistoryResult, Publication, StreamPosition
+from realtime.websocket import WebSocketConnection
+from realtime.wheel import TimingWheel
 
 API_KEY = "the key of the server API"
 SECRET = "a secret of more than thirty-two bytes"
@@ -121,25 +123,25 @@ def make_services(**changes: Any) -> Services:
 
 
 @asynccontextmanager
-async def serving(services: Services) -> AsyncIterator[str]:
+async def serving(services: Services, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[str]:
     """The address of the application, on a socket of this machine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(services), lifespan="on", log_config=None, access_log=False)
-        server = uvicorn.Server(config)
-        config.load()
-        server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[listener])
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await server.shutdown(sockets=[listener])
+    server = HTTPServer(
+        create_app(services), WebSocketEndpoint(TimingWheel()), WebSocketConnection, trusted_proxies=trusted_proxies
+    )
+    listener = listening_socket("127.0.0.1", 0)
+    await server.start([listener])
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        await server.drain(5)
 
 
 @asynccontextmanager
-async def client_of(services: Services, **headers: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(services) as address, httpx.AsyncClient(base_url=address, headers=headers, timeout=10) as client:
+async def client_of(services: Services, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        serving(services, trusted_proxies) as address,
+        httpx.AsyncClient(base_url=address, timeout=10) as client,
+    ):
         yield client
 
 
