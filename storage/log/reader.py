@@ -19,10 +19,9 @@ from storage.queries import load
 
 IN_FLIGHT = 2  # statements; more would only take the node's connections from others
 MAX_REQUESTS = 500  # in a statement
-MAX_ROWS = 20_000  # in a statement, by the requests' limits; one request alone may ask for more
-MAX_BYTES = 8 << 20  # the same for data; a request without a limit of its own counts as one of 1 MiB
+MAX_BYTES = 16 << 20  # in a statement, as the requests' limits let expect; one alone may ask for more
+USUAL_BYTES = 256  # of a message
 _UNLIMITED = 1 << 62
-_ASSUMED = 1 << 20
 
 _READ = load("log")["read"]
 _CLEAR = load("trim")["clear"]
@@ -113,11 +112,10 @@ class LogReader:
 
     def _take(self) -> dict[_Request, asyncio.Future[Page]]:
         batch: dict[_Request, asyncio.Future[Page]] = {}
-        rows = size = 0
+        size = 0
         for request in list(self._waiting):
-            rows += request.limit
-            size += min(request.max_bytes, _ASSUMED) if request.limit else 0
-            if batch and (rows > MAX_ROWS or size > MAX_BYTES or len(batch) >= MAX_REQUESTS):
+            size += min(request.max_bytes, request.limit * USUAL_BYTES)
+            if batch and (size > MAX_BYTES or len(batch) >= MAX_REQUESTS):
                 break
             batch[request] = self._waiting.pop(request)
         return batch

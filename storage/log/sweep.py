@@ -31,22 +31,22 @@ _log = structlog.get_logger("log_writer")
 class Horizon:
     """Up to when the looks so far have seen every row.
 
-    A row's `created_at` is older than its commit, so a look misses what is in flight. What is in flight in the last
-    look's snapshot has a transaction id of at least its xmin; any earlier look whose xmax is not above that came
-    before all of it. The time of the latest such look is the horizon: exact, where a fixed overlap would have to be
-    as long as the longest transaction.
+    A row's `created_at` is older than its commit, so a look misses what is in flight: transactions with an id of at
+    least its snapshot's xmin. Each look takes an id of its own; where that is below xmin, all that is in flight began
+    after that look. The time of the latest such look is the horizon: exact, where a fixed overlap would have to be as
+    long as the longest transaction. (A snapshot's xmax does not serve: it may be below an id that is in flight.)
     """
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[int, int]] = deque()  # (time, xmax), oldest first
+        self._looks: deque[tuple[int, int]] = deque()  # (time, transaction id), oldest first
 
-    def add(self, now: int, xmin: int, xmax: int) -> int:
+    def add(self, now: int, xmin: int, own: int) -> int:
         """Take in a look; the horizon after it, in the unit of `now`. 0: there is none yet."""
         looks = self._looks
-        looks.append((now, xmax))
-        while len(looks) > 1 and (looks[1][1] <= xmin or looks[0][0] < now - LONGEST_REACH):
+        looks.append((now, own))
+        while len(looks) > 1 and (looks[1][1] < xmin or looks[0][0] < now - LONGEST_REACH):
             looks.popleft()
-        return looks[0][0] if looks[0][1] <= xmin or len(looks) > 1 else 0
+        return looks[0][0] if looks[0][1] < xmin else 0
 
 
 class Sweep:
@@ -71,8 +71,8 @@ class Sweep:
 
     def reach_back(self, seen: int) -> None:
         """A node that has just connected knows of nothing after `seen` (0: it has nothing to miss)."""
-        if seen and (seen < self._complete_to or not self._complete_to):
-            self._complete_to = seen
+        if seen:
+            self._complete_to = min(seen, self._complete_to or seen)
             self._horizon = Horizon()
             self._told = {}
 
@@ -98,7 +98,7 @@ class Sweep:
             )
         horizon, since = self._horizon, self._complete_to
         rows = await self._connection.fetch(_HEADS, since or None, FIRST_REACH, LONGEST_REACH, CLOCK_STEP)
-        now, xmin, xmax, generation = rows[0][:4]
+        now, xmin, own, generation = rows[0][:4]
         told = {
             channel: Head(channel, offset, f"{generation}.{epoch}")
             for *_, channel, epoch, offset in rows
@@ -106,7 +106,7 @@ class Sweep:
         }
         news = [head for channel, head in told.items() if self._told.get(channel) != head]
         if horizon is self._horizon:  # no node has asked to reach further back meanwhile
-            self._complete_to = horizon.add(now, xmin, xmax) or since or now - FIRST_REACH
+            self._complete_to = horizon.add(now, xmin, own) or since or now - FIRST_REACH
             self._told = told
         self._found(Heads(self._complete_to, news))
 

@@ -175,6 +175,7 @@ class LogWriter:
             self._socket_path.unlink(missing_ok=True)
             for task in upkeep:
                 task.cancel()
+            await asyncio.gather(*upkeep, return_exceptions=True)
             self.sweep.close()
             self.trimmer.close()
             nodes = list(self.nodes)
