@@ -48,6 +48,8 @@ class Link:
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The replies, in order. A key of another type than ours is the only error that comes back as a reply."""
+        if not commands:
+            return []
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)

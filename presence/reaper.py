@@ -37,6 +37,7 @@ async def reap(link: Link, me: str, dead: Sequence[str], lease_ms: int, on_leave
             return int(until)
 
         try:
+            await deadline()
             left, departed = await remove(link, node, deadline, on_leave)
             await link.run([call(scripts.FINISH, names, node, me, REMEMBERED)])
         except ClaimLost:

@@ -191,10 +191,10 @@ class RedisPresence:
             if loop.time() >= self._renew_at:
                 await self._renew()
             await self._flush()
+            if self._comparison is not None and loop.time() >= self._compare_at:
+                await self._compare_on()
             if self._comparison is None:
                 settled.set()
-            elif loop.time() >= self._compare_at:
-                await self._compare_on()
             wake_at = self._renew_at if self._comparison is None else min(self._renew_at, self._compare_at)
             if not self._changes and not self._waiters:
                 self._wake.clear()
@@ -254,38 +254,32 @@ class RedisPresence:
     # --- the lease ---------------------------------------------------------------------------------------------
 
     async def _renew(self) -> None:
-        """Extend the lease, keep some keys alive, see who died. Raises `Away`, also while we are taken for dead."""
+        """Extend the lease, keep keys alive, see who died. Raises `Away`, also while we are taken for dead."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         lease_ms = int(self._lease * 1000)
-        channels, users = self._next_refreshes()
         names = (keys.NODES, keys.reaper(self._node))
-        renewed, server, _, _, *alive = await self._writing.run(
+        renewed, server, _, _ = await self._writing.run(
             [
                 call(scripts.RENEW, names, self._node, lease_ms, NODES_TTL_SECONDS, DEAD_AT_ONCE),
                 ("INFO", "server"),
                 ("EXPIRE", keys.node_channels(self._node), NODE_TTL_SECONDS),
                 ("EXPIRE", keys.node_users(self._node), NODE_TTL_SECONDS),
-                *(("EXPIRE", keys.members(channel), self._ttl) for channel in channels),
-                *(online(user, self._node, self._ttl, quiet=True) for user in users),
             ]
         )
         state = renewed[0].decode()
         if state == "held":
-            self._registered = True
             raise Away("other nodes remove what they found of this one")
-        restarted = server["run_id"] != self._server
+        self._renew_at = now + self._lease / RENEWALS
+        missed_something = state != "kept" or server["run_id"] != self._server
         self._server = server["run_id"]
-        if state != "kept" or restarted or self._trouble:
+        if missed_something or (self._trouble and self._comparison is None):
             self._steady_since = now
             self._begin_comparison(quiet=state == "new" and self._registered)
-        elif any(
-            not there and self._changes.is_settled(channel) for channel, there in zip(channels, alive, strict=False)
-        ):
-            self._begin_comparison(quiet=True)  # somebody deleted a channel's key
         self._registered = True
-        self._renew_at = now + self._lease / RENEWALS
-        dead = [name.decode() for name in renewed[1] if name.decode() != self._node]
+        if self._comparison is None:
+            await self._refresh()
+        dead = [name.decode() for name in renewed[1]]
         if dead and now - self._steady_since >= self._lease / 2 and (self._reaper is None or self._reaper.done()):
             self._reaper = asyncio.create_task(self._reap(dead, lease_ms), name="presence reaper")
 
@@ -295,10 +289,8 @@ class RedisPresence:
         except Away as away:
             log.warning("presence: cleaning up stopped: %s", away)
 
-    def _next_refreshes(self) -> tuple[list[str], list[str]]:
-        """The channels and users whose keys this renewal extends, so that each key comes twice in its time to live."""
-        if self._comparison is not None or self._trouble:
-            return [], []
+    async def _refresh(self) -> None:
+        """Extend a part of this node's keys, so that each has its turn twice in its time to live."""
         share = self._lease / RENEWALS * REFRESHES / self._ttl
         if not self._due_channels:
             self._due_channels = list(self._changes.channels)
@@ -306,10 +298,16 @@ class RedisPresence:
             self._due_users = list(self._changes.users)
         channels = _pop(self._due_channels, ceil(len(self._changes.channels) * share))
         users = _pop(self._due_users, ceil(len(self._changes.users) * share))
-        return (
-            [channel for channel in channels if self._changes.is_settled(channel)],
-            [user for user in users if self._changes.is_user_settled(user)],
+        channels = [channel for channel in channels if self._changes.is_settled(channel)]
+        users = [user for user in users if self._changes.is_user_settled(user)]
+        replies = await self._writing.run(
+            [("EXPIRE", keys.members(channel), self._ttl) for channel in channels]
+            + [online(user, self._node, self._ttl, quiet=True) for user in users]
         )
+        if any(
+            not there and self._changes.is_settled(channel) for channel, there in zip(channels, replies, strict=False)
+        ):
+            self._begin_comparison(quiet=True)  # somebody deleted a channel's key
 
     # --- the comparison ----------------------------------------------------------------------------------------
 
