@@ -235,7 +235,6 @@ class GuardedHTTP(HttpToolsProtocol):
         super().on_message_begin()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _TooMuch
-        self._in_head = True
         self._head_size = self._head_raw = 0
         if self._deadline is None:
             self._expect(HEADER_TIMEOUT, self._head_late)
@@ -260,6 +259,7 @@ class GuardedHTTP(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_head = True  # the next one's
         self._expect_nothing()
         super().on_message_complete()
 
