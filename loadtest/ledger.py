@@ -114,11 +114,14 @@ class ChannelLedger:
 
 
 class Ledger:
-    """The books of all channels of a run."""
+    """The books of all channels of a run. A channel's book is opened when it is first asked for."""
 
-    def __init__(self, channels: Iterable[str]) -> None:
-        self.channels = {name: ChannelLedger(name) for name in channels}
+    def __init__(self) -> None:
+        self.channels: dict[str, ChannelLedger] = {}
         self.retries = 0  # publishes whose first attempt had no answer
+
+    def channel(self, name: str) -> ChannelLedger:
+        return self.channels.setdefault(name, ChannelLedger(name))
 
     @property
     def sent(self) -> int:

@@ -18,7 +18,7 @@ BATCH = 200  # connections under way at once; more overflow a listen queue of 4,
 CHUNK = 1 << 20  # bytes read at once
 HANDSHAKE = (
     b"GET /connection/websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2hhbGt3aXJlLWxvYWR0ZXN0\r\n\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: Y2hhbGt3aXJlLWNsaWVudA==\r\n\r\n"
 )
 
 

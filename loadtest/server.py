@@ -101,6 +101,19 @@ class Server:
         result: dict[str, Any] = answer["result"]
         return result
 
+    def register(self) -> str:
+        """Make an account and return its user id."""
+        account = {"email": f"{secrets.token_hex(8)}@example.org", "password": secrets.token_hex(16)}
+        return str(self._post("/v1/auth/register", account, {})["id"])
+
+    def _post(self, path: str, body: object, headers: Mapping[str, str]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            self.url(path), json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer: dict[str, Any] = json.load(response)
+        return answer
+
     # --- life --------------------------------------------------------------------------------------------------
 
     @property

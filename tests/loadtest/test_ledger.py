@@ -12,8 +12,8 @@ STORED = [Place(1, A[0]), Place(2, B[0]), Place(3, A[1]), Place(4, A[2]), Place(
 
 
 def book(stored: list[Place] = STORED, delivered: list[Place] = STORED, second: list[Place] | None = None) -> Ledger:
-    ledger = Ledger(["c"])
-    channel = ledger.channels["c"]
+    ledger = Ledger()
+    channel = ledger.channel("c")
     channel.sent = {*A[:3], *B}
     channel.acknowledged = {*A[:3], *B}
     channel.stored = {"node-1": list(stored), "node-2": list(stored if second is None else second)}
@@ -65,13 +65,13 @@ def test_a_message_that_nobody_sent_is_invented() -> None:
 
 def test_a_reader_that_could_not_recover_is_a_fault() -> None:
     ledger = book()
-    ledger.channels["c"].unrecovered.append("reader")
+    ledger.channel("c").unrecovered.append("reader")
     assert kinds(ledger) == {"unrecovered"}
 
 
 def test_an_unacknowledged_message_may_be_stored_or_not() -> None:
     ledger = book()
-    ledger.channels["c"].sent.add(A[3])
+    ledger.channel("c").sent.add(A[3])
     assert ledger.faults() == []
 
 
@@ -79,7 +79,7 @@ def test_rows_of_the_server_have_offsets_but_no_sender() -> None:
     moved = [Place(place.offset + 2, place.message) for place in STORED]
     ledger = book(stored=[Place(1, Message("", 1)), Place(2, Message("", 2)), *moved], delivered=moved)
     assert kinds(ledger) == {"gap", "undelivered"}, "a reader who was there from the start must be told of them"
-    ledger.channels["c"].entered_at["reader"] = 2
+    ledger.channel("c").entered_at["reader"] = 2
     assert ledger.faults() == []
 
 
