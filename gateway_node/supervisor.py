@@ -91,6 +91,7 @@ class Supervisor:
         self._signals = Signals()
         self._stack: EmbeddedStack | None = None
         self._servers: dict[str, _Server] = {}
+        self._server_pids: dict[str, int] = {}
         self._port: ReservedPort | None = None
         self._own_ports: list[ReservedPort] = []
         self._writer: Worker | None = None
@@ -161,8 +162,9 @@ class Supervisor:
         with self._signals.interrupting():
             urls = self._stack.start()
         now = time.monotonic()
-        self._servers = {name: _Server(self._backoff(), now) for name in self._stack.pids}
-        for name, pid in self._stack.pids.items():
+        self._server_pids = self._stack.pids
+        self._servers = {name: _Server(self._backoff(), now) for name in self._server_pids}
+        for name, pid in self._server_pids.items():
             _log.info("server.started", process=name, pid=pid)
         return urls
 
@@ -322,9 +324,12 @@ class Supervisor:
                 server.due = None
                 server.restarts += 1
                 server.started = now
-                stack.restart(name)
-                _log.info("server.started", process=name, pid=stack.pids.get(name))
-                self._write_processes()
+                stack.restart(name)  # which goes on in poll()
+        if (pids := stack.pids) != self._server_pids:
+            for name in pids.keys() - self._server_pids.keys():
+                _log.info("server.started", process=name, pid=pids[name])
+            self._server_pids = pids
+            self._write_processes()
 
     # Reload
 
@@ -414,7 +419,7 @@ class Supervisor:
             if worker.child
         ]
         others += [
-            described(pid, name=name, restarts=self._servers[name].restarts) for name, pid in self._stack.pids.items()
+            described(pid, name=name, restarts=self._servers[name].restarts) for name, pid in self._server_pids.items()
         ]
         try:
             write_processes(
