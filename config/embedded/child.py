@@ -119,9 +119,3 @@ class Child:
     def end_leftover(self) -> None:
         """End the process that an earlier run left behind."""
         end_leftover(self._pid_file, self._stop_signals)
-
-    def forget(self) -> None:
-        """In a forked process: this child is not ours."""
-        if self._process is not None:
-            self._process.returncode = 0  # or its finaliser would wait for it
-            self._process = None

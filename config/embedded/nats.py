@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import socket
@@ -53,27 +54,24 @@ class Nats(Server):
         except OSError:
             return False
 
-    def forget(self) -> None:
-        super().forget()
-        self._reserved.close()
-
     def close(self) -> None:
         super().close()
-        self._reserved.close()
+        if self._reserved is not None:
+            os.close(self._reserved)
+            self._reserved = None
 
 
-def _reserve_port() -> tuple[socket.socket, int]:
-    """A free port, kept for the whole run: clients remember the URL over a restart of the server.
+def _reserve_port() -> tuple[int | None, int]:
+    """A free port and the descriptor that keeps it for the whole run: clients remember the URL over a restart.
 
     On Linux a bound socket that does not listen keeps the port from everyone (outgoing connections too) but from a
     server that also sets SO_REUSEADDR, as Go's do. Elsewhere it would keep the server out: the port is only chosen.
     """
-    holder = socket.socket()
-    holder.bind((_HOST, 0))
-    port: int = holder.getsockname()[1]
-    if sys.platform == "linux":
+    with socket.socket() as holder:
+        holder.bind((_HOST, 0))
+        port: int = holder.getsockname()[1]
+        if sys.platform != "linux":
+            return None, port
         # After the bind: set before it, two such sockets could be given one port.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    else:
-        holder.close()
-    return holder, port
+        return holder.detach(), port

@@ -169,7 +169,3 @@ class Postgres(Server):
     def close(self) -> None:
         self._creation.stop()
         super().close()
-
-    def forget(self) -> None:
-        super().forget()
-        self._creation.forget()

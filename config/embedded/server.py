@@ -22,10 +22,6 @@ class Server(ABC):
     def url(self) -> str:
         """Where clients find it, the same for the whole run."""
 
-    def forget(self) -> None:
-        """In a forked process: give up what is the supervisor's."""
-        self.child.forget()
-
     def close(self) -> None:
         """Stop it for good."""
         self.child.stop()

@@ -62,6 +62,7 @@ class EmbeddedStack:
         self._servers: dict[str, Server] = {}
         self._starting: dict[str, Iterator[None]] = {}
         self._running: set[str] = set()
+        self._died: list[str] = []  # not reported yet
         self._reasons: dict[str, str] = {}
 
     # -- the whole
@@ -77,8 +78,7 @@ class EmbeddedStack:
             self._publish_urls()
         except OSError as error:
             self.stop()
-            where = error.filename or self.data_dir
-            raise StackError(f"The embedded servers cannot use {where}: {error.strerror}.") from None
+            raise StackError(self._unusable(error)) from None
         except BaseException:
             self.stop()
             raise
@@ -91,21 +91,11 @@ class EmbeddedStack:
         self._servers.clear()
         self._starting.clear()
         self._running.clear()
+        self._died.clear()
         if self._lock is not None:
             (self.data_dir / "urls.json").unlink(missing_ok=True)
             if self._sockets is not None and self.data_dir not in self._sockets.parents:
                 shutil.rmtree(self._sockets, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
-
-    def forget(self) -> None:
-        """In a forked process: let go of the lock, the port and the children, which stay the supervisor's."""
-        for server in self._servers.values():
-            server.forget()
-        self._servers.clear()
-        self._starting.clear()
-        self._running.clear()
-        if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
@@ -128,23 +118,14 @@ class EmbeddedStack:
 
     def poll(self) -> list[str]:
         """The servers that died since the last call, each once. Also carries restarts forward: call it often."""
-        died = []
-        for name, steps in list(self._starting.items()):
-            try:
-                next(steps)
-            except StopIteration:
-                del self._starting[name]
-                self._running.add(name)
-            except (StackError, OSError) as error:
-                del self._starting[name]
-                self._reasons[name] = str(error)
-                died.append(name)
+        for name in list(self._starting):
+            self._advance(name)
         for name in sorted(self._running):
             child = self._servers[name].child
             if child.exit_code is not None:
                 self._running.remove(name)
-                self._reasons[name] = str(child.failure())
-                died.append(name)
+                self._report(name, child.failure())
+        died, self._died = self._died, []
         return died
 
     @property
@@ -161,8 +142,7 @@ class EmbeddedStack:
 
         It comes back under the same URL.
         """
-        self._servers[name].child.stop()
-        self._running.discard(name)
+        self.stop_one(name)
         self._begin(name)
 
     # -- one by one
@@ -224,12 +204,33 @@ class EmbeddedStack:
 
     def _begin(self, name: str) -> None:
         self._starting[name] = self._servers[name].starting()
+        self._advance(name)
+
+    def _advance(self, name: str) -> None:
+        try:
+            next(self._starting[name])
+        except StopIteration:
+            del self._starting[name]
+            self._running.add(name)
+        except (StackError, OSError) as error:
+            del self._starting[name]
+            self._report(name, error)
+
+    def _report(self, name: str, error: StackError | OSError) -> None:
+        self._reasons[name] = self._unusable(error) if isinstance(error, OSError) else str(error)
+        self._died.append(name)
+
+    def _unusable(self, error: OSError) -> str:
+        return f"The embedded servers cannot use {error.filename or self.data_dir}: {error.strerror}."
 
     def _finish(self, names: set[str]) -> None:
+        """Wait until these answer."""
         deadline = time.monotonic() + _START
-        while names & self._starting.keys():
-            if names.intersection(died := self.poll()):
+        while names & (self._starting.keys() | set(self._died)):
+            died = self.poll()
+            if names.intersection(died):
                 raise StackError(" ".join(self._reasons[name] for name in died))
+            self._died += died
             if time.monotonic() > deadline:
                 slow = ", ".join(sorted(names & self._starting.keys()))
                 raise StackError(f"{slow} did not answer within {_START:.0f} s; see {self.data_dir / 'log'}.")

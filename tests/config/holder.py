@@ -1,6 +1,6 @@
 """A process that holds an embedded stack: `python -m tests.config.holder DIR [--fork]` prints its pids and waits.
 
-With `--fork`, a child that forgot the stack waits too, as a node of a supervisor that was killed may.
+With `--fork`, a forked child lives as long as this process and a second more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,13 +26,14 @@ def main() -> None:
         stack.start()
     except StackError as error:
         sys.exit(f"refused: {error}")
-    said: dict[str, object] = {"pids": stack.pids, "urls": asdict(stack.urls)}
+    said: dict[str, object] = {"parent": os.getpid(), "pids": stack.pids, "urls": asdict(stack.urls)}
     if "--fork" in sys.argv:
         said["fork"] = child = os.fork()
         if child == 0:
-            stack.forget()
-            stack.stop()  # of nothing: the servers are the parent's
-            signal.pause()
+            while os.getppid() == said["parent"]:
+                time.sleep(0.1)
+            time.sleep(1)
+            os._exit(0)
     try:
         print(json.dumps(said), flush=True)
         signal.pause()
