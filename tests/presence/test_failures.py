@@ -2,16 +2,17 @@
 
 import asyncio
 import random
+import socket
 import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from signal import Signals
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from config.embedded import EmbeddedStack
 from config.embedded.binaries import find_valkey
@@ -474,14 +475,55 @@ async def test_whatever_happens_ends_with_the_truth(valkey: EmbeddedStack) -> No
 
 
 @pytest.fixture
-def cluster_url() -> Iterator[str]:
+async def cluster_url() -> AsyncIterator[str]:
     """A cluster of one that owns all slots: it refuses a script whose keys belong to different ones."""
     with short_folder() as folder:
-        socket = Path(folder) / "cluster.sock"
-        options = ("--port", "0", "--unixsocket", str(socket), "--cluster-enabled", "yes", "--dir", str(folder))
-        process = subprocess.Popen([str(find_valkey()), *options, "--cluster-port", "0", "--save", ""])
+        port, bus = _free_ports()
+        options = ["--bind", "127.0.0.1", "--port", port, "--cluster-enabled", "yes", "--cluster-port", bus]
+        url = f"redis://127.0.0.1:{port}"
+        process = subprocess.Popen(
+            [find_valkey(), *options, "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL, cwd=folder
+        )
         try:
-            yield f"unix://{socket}"
+            async with connect(url) as redis:
+
+                async def up() -> bool:
+                    try:
+                        return bool(await redis.ping())
+                    except RedisError:
+                        return False
+
+                await until(up)
+                await redis.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+                await until(lambda: _ready(redis))
+            yield url
         finally:
             process.kill()
             process.wait()
+
+
+def _free_ports() -> tuple[str, str]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1]), str(other.getsockname()[1])
+
+
+async def _ready(redis: Redis) -> bool:
+    info = await redis.execute_command("CLUSTER INFO")
+    return "cluster_state:ok" in str(info) or dict(info).get("cluster_state") == "ok"
+
+
+async def test_scripts_keep_to_one_slot(cluster_url: str) -> None:
+    async with node(cluster_url) as here, connect(cluster_url) as redis:
+        dead = Node(cluster_url)
+        await dead.store.start()
+        for name in ("ann", "{a}", "a{b}c", "}{"):
+            dead.enter(name, name)
+            here.enter(name, name)
+        await dead.store.members("ann")
+        await dead.die()
+        await until(lambda: len(here.left) == 4)
+        await until(lambda: _only(redis, keys.node_users(dead.name), set()))
+        assert here.store.available
+        assert len(await redis.keys("*user:online:*")) == 8
