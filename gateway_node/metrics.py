@@ -15,8 +15,10 @@ import os
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -30,43 +32,13 @@ from prometheus_client.registry import Collector
 
 from gateway_node.garbage import Collections
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PERIOD = 1.0  # seconds between snapshots while somebody asks for them
 IDLE_PERIOD = 15.0  # seconds between snapshots otherwise: one costs 1.3 ms, which 54 nodes would pay every second
 ATTENTION = 60.0  # seconds that one question for the page counts as somebody asking
+SUPERVISOR = "supervisor"  # whose snapshot changes only when something happens
 ASKED = "asked"  # the file whose time says when somebody asked
 STALE = 45.0  # seconds after which a snapshot that nobody removed is left out
 LATENCIES = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # seconds
-
-GAUGES = {
-    "connections": "WebSocket connections that are open.",
-    "subscriptions": "Subscriptions of those connections.",
-    "channels": "Channels with a subscriber on this node.",
-    "users": "Different users among the connections.",
-}
-COUNTERS = {
-    "connections_accepted": "Connections accepted.",
-    "messages_in": "Commands received from clients.",
-    "messages_out": "Replies and pushes written to clients.",
-    "bytes_in": "Bytes received from clients, of messages.",
-    "bytes_out": "Bytes written to clients, of messages.",
-    "deliveries": "Publications handed to a subscriber.",
-    "publishes": "Publications accepted.",
-    "publish_errors": "Publications refused or failed.",
-    "append_duplicates": "Appends that the log had already.",
-    "gaps_repaired": "Holes in a channel's offsets that were filled from the log.",
-    "gaps_lost": "Holes that history could not fill; the subscribers were told to start again.",
-    "recoveries": "Subscriptions that got what they had missed.",
-    "recoveries_failed": "Subscriptions for which too much was missing.",
-    "slow_disconnects": "Connections closed because their outbox was full.",
-    "broker_published": "Messages sent to other nodes.",
-    "broker_received": "Messages received from other nodes.",
-}
-HISTOGRAMS = {
-    "publish_seconds": "From a client's publish to its reply.",
-    "append_seconds": "From handing an entry to the log until it is committed.",
-}
-DEPENDENCIES = ("postgresql", "redis", "nats", "log_writer")
 
 
 class Histogram:
@@ -91,62 +63,63 @@ class Histogram:
         return result
 
 
+def _gauge(text: str) -> Any:
+    return field(default=0, init=False, metadata={"family": GaugeMetricFamily, "text": text})
+
+
+def _counter(text: str) -> Any:
+    return field(default=0, init=False, metadata={"family": CounterMetricFamily, "text": text})
+
+
+@dataclass(slots=True)
 class NodeMetrics:
-    """The numbers of one node. Increment the attributes; a snapshot reads them."""
+    """The numbers of one node. Increment or set the attributes; a snapshot reads them, as `chalkwire_<attribute>`."""
 
-    __slots__ = (*GAUGES, *COUNTERS, *HISTOGRAMS, "collections", "dependencies", "disconnects", "loop_lag", "node")
+    node: str
 
-    connections: int
-    subscriptions: int
-    channels: int
-    users: int
-    connections_accepted: int
-    messages_in: int
-    messages_out: int
-    bytes_in: int
-    bytes_out: int
-    deliveries: int
-    publishes: int
-    publish_errors: int
-    append_duplicates: int
-    gaps_repaired: int
-    gaps_lost: int
-    recoveries: int
-    recoveries_failed: int
-    slow_disconnects: int
-    broker_published: int
-    broker_received: int
-    publish_seconds: Histogram
-    append_seconds: Histogram
+    connections: int = _gauge("WebSocket connections that are open.")
+    subscriptions: int = _gauge("Subscriptions of those connections.")
+    channels: int = _gauge("Channels with a subscriber on this node.")
+    users: int = _gauge("Different users among the connections.")
 
-    def __init__(self, node: str) -> None:
-        self.node = node
-        for name in (*GAUGES, *COUNTERS):
-            setattr(self, name, 0)
-        for name in HISTOGRAMS:
-            setattr(self, name, Histogram())
-        self.disconnects: dict[int, int] = {}  # by code
-        self.dependencies: dict[str, bool] = {}  # by name, of DEPENDENCIES
-        self.loop_lag = 0.0  # seconds, the most within the last period
-        self.collections = Collections()
+    connections_accepted: int = _counter("Connections accepted.")
+    messages_in: int = _counter("Messages received from clients.")
+    messages_out: int = _counter("Replies and pushes written to clients.")
+    bytes_in: int = _counter("Bytes of the messages received.")
+    deliveries: int = _counter("Publications handed to a subscriber.")
+    publishes: int = _counter("Publications accepted.")
+    publish_errors: int = _counter("Publications refused or failed.")
+    gaps_repaired: int = _counter("Holes in a channel's offsets that were filled from the log.")
+    gaps_lost: int = _counter("Holes that history could not fill; the subscribers were told to start again.")
+    slow_disconnects: int = _counter("Connections closed because their outbox was full.")
 
-    def disconnected(self, code: int) -> None:
-        self.disconnects[code] = self.disconnects.get(code, 0) + 1
+    publish_seconds: Histogram = field(
+        default_factory=Histogram,
+        init=False,
+        metadata={"family": HistogramMetricFamily, "text": "From a client's publish to its reply."},
+    )
+    append_seconds: Histogram = field(
+        default_factory=Histogram,
+        init=False,
+        metadata={"family": HistogramMetricFamily, "text": "From handing an entry to the log until it is committed."},
+    )
+
+    disconnects: dict[int, int] = field(default_factory=dict, init=False)  # by code
+    dependencies: dict[str, bool] = field(default_factory=dict, init=False)  # whether each can be used, by name
+    loop_lag: float = field(default=0.0, init=False)  # seconds, of the last period
+    collections: Collections = field(default_factory=Collections, init=False)
 
     def families(self) -> Iterator[Metric]:
         node = [self.node]
-        for name, text in GAUGES.items():
-            gauge = GaugeMetricFamily(f"chalkwire_{name}", text, labels=["node"])
-            gauge.add_metric(node, getattr(self, name))
-            yield gauge
-        for name, text in COUNTERS.items():
-            counter = CounterMetricFamily(f"chalkwire_{name}", text, labels=["node"])
-            counter.add_metric(node, getattr(self, name))
-            yield counter
-        for name, text in HISTOGRAMS.items():
-            histogram: Histogram = getattr(self, name)
-            family = HistogramMetricFamily(f"chalkwire_{name}", text, labels=["node"])
-            family.add_metric(node, histogram.buckets(), histogram.sum)
+        for number in fields(self):
+            if "family" not in number.metadata:
+                continue
+            family = number.metadata["family"](f"chalkwire_{number.name}", number.metadata["text"], labels=["node"])
+            value = getattr(self, number.name)
+            if isinstance(value, Histogram):
+                family.add_metric(node, value.buckets(), value.sum)
+            else:
+                family.add_metric(node, value)
             yield family
         disconnects = CounterMetricFamily(
             "chalkwire_disconnects", "Connections closed, by code (0: by the client).", labels=["node", "code"]
@@ -163,24 +136,23 @@ class NodeMetrics:
         yield from self._process()
 
     def _process(self) -> Iterator[Metric]:
-        node = [self.node]
-        passes = CounterMetricFamily(
-            "chalkwire_gc", "Garbage collections, by generation.", labels=["node", "generation"]
-        )
+        passes = CounterMetricFamily("chalkwire_gc", "Garbage collections.", labels=["node", "generation"])
         for generation, count in enumerate(self.collections.count):
             passes.add_metric([self.node, str(generation)], count)
         yield passes
-        yield _one(
-            CounterMetricFamily, "gc_pause_seconds", "Time in garbage collections.", node, self.collections.seconds
-        )
-        yield _one(GaugeMetricFamily, "gc_longest_seconds", "The longest collection.", node, self.collections.longest)
-        yield _one(GaugeMetricFamily, "loop_lag_seconds", "How late the event loop was, at most.", node, self.loop_lag)
         cpu = os.times()
-        yield _one(CounterMetricFamily, "cpu_seconds", "Processor time, user and system.", node, cpu.user + cpu.system)
-        if memory := _resident_memory():
-            yield _one(GaugeMetricFamily, "resident_memory_bytes", "Memory, shared pages included.", node, memory)
+        for kind, name, text, value in (
+            (CounterMetricFamily, "gc_pause_seconds", "Time in garbage collections.", self.collections.seconds),
+            (GaugeMetricFamily, "gc_longest_seconds", "The longest collection so far.", self.collections.longest),
+            (GaugeMetricFamily, "loop_lag_seconds", "How late the event loop came round last.", self.loop_lag),
+            (CounterMetricFamily, "cpu_seconds", "Processor time, user and system.", cpu.user + cpu.system),
+            (GaugeMetricFamily, "resident_memory_bytes", "Memory, shared pages included.", _resident_memory()),
+        ):
+            family = kind(f"chalkwire_{name}", text, labels=["node"])
+            family.add_metric([self.node], value)
+            yield family
         build = InfoMetricFamily("chalkwire_build", "What runs.", labels=["node"])
-        build.add_metric(node, {"version": version(), "python": platform.python_version()})
+        build.add_metric([self.node], {"version": version(), "python": platform.python_version()})
         yield build
 
 
@@ -193,18 +165,10 @@ def version() -> str:
         return "unknown"
 
 
-def _one(
-    kind: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, text: str, node: list[str], value: float
-) -> Metric:
-    family = kind(f"chalkwire_{name}", text, labels=["node"])
-    family.add_metric(node, value)
-    return family
-
-
 def _resident_memory() -> int:
     try:
         return int(Path("/proc/self/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux
+    except OSError:  # not Linux: not known
         return 0
 
 
@@ -271,6 +235,14 @@ def write_snapshot(path: Path, families: Iterator[Metric]) -> None:
     fresh.replace(path)
 
 
+def restart_families(restarts: Mapping[str, int]) -> Iterator[Metric]:
+    """The supervisor's page: how often each process was started again."""
+    family = CounterMetricFamily("chalkwire_restarts", "Starts again, by process.", labels=["process"])
+    for name, count in restarts.items():
+        family.add_metric([name], count)
+    yield family
+
+
 def remove_snapshot(run_dir: Path, node: str) -> None:
     (run_dir / "metrics" / f"{node}.prom").unlink(missing_ok=True)
 
@@ -284,7 +256,7 @@ def render(run_dir: Path) -> bytes:
     oldest = time.time() - STALE
     for path in sorted(directory.glob("*.prom")):
         try:
-            if path.stat().st_mtime < oldest and path.stem.startswith("node-"):
+            if path.stat().st_mtime < oldest and path.stem != SUPERVISOR:
                 continue
             text = path.read_bytes()
         except FileNotFoundError:  # its node ended between the two lines

@@ -431,6 +431,10 @@ class Supervisor:
                     "others": others,
                 },
             )
+            restarts = {process["name"]: process["restarts"] for process in (*nodes, *others)}
+            metrics.write_snapshot(
+                self._run_dir / "metrics" / f"{metrics.SUPERVISOR}.prom", metrics.restart_families(restarts)
+            )
         except OSError as error:
             _log.error("processes.unwritable", reason=str(error))
 
