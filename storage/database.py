@@ -117,8 +117,6 @@ class Database:
             finally:
                 await pool.release(connection)
         except TROUBLE as error:
-            if isinstance(error, ValueError):  # asyncpg's InterfaceError for an argument that it cannot encode
-                raise
             raise DatabaseUnavailable(f"PostgreSQL is not available: {explain(error)}") from error
 
     @asynccontextmanager

@@ -27,10 +27,10 @@ RETRY_FOR = 2.0  # seconds that a batch of unknown outcome is tried again before
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between attempts to reach PostgreSQL
 
 DATA_ERRORS = (
-    asyncpg.DataError,  # a NUL in a text
+    asyncpg.DataError,  # a NUL in a text; also what asyncpg cannot encode
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
-    ValueError,  # what asyncpg cannot encode
+    ValueError,  # an id that is none
 )
 """The fault of a row: without that row, the rest of the batch can be stored."""
 

@@ -18,7 +18,7 @@ from tests.storage.conftest import entry
 pytestmark = pytest.mark.integration
 
 if TYPE_CHECKING:
-    Connection = asyncpg.Connection[asyncpg.Record]
+    from storage.database import Connection
 
 
 async def offsets(connection: Connection, channel: str) -> list[int]:

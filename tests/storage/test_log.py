@@ -229,6 +229,27 @@ async def test_a_row_held_by_another_delays_only_its_lane_and_is_told(
                 await asyncio.sleep(0.02)
 
 
+async def test_a_full_disk_is_told_at_once_and_heals(
+    log: PostgresLog, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """PostgreSQL's own error, raised by a trigger."""
+    await log.append(entry("a"))
+    await connection.execute(
+        """
+        create function full_disk() returns trigger language plpgsql as $$
+        begin raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
+        create trigger full_disk before insert on messages execute function full_disk();
+        """
+    )
+    message = entry("a")
+    for _ in range(2):
+        with pytest.raises(LogUnavailable, match="No space left on device"):
+            await asyncio.wait_for(log.append(message), 2)
+    assert (await log.read("a", 0, 10)).head.offset == 1, "reading goes on"
+    await connection.execute("drop trigger full_disk on messages")
+    assert (await log.append(message)).offset == 2
+
+
 async def test_reads_of_a_database_that_is_away_fail_quickly(socket_path: Path) -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nothing")
     log = PostgresLog(database, socket_path, Listener())
