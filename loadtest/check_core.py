@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import random
 import signal
 import sys
 import tempfile
@@ -93,10 +95,11 @@ class Member:
         await subscription.ready(PATIENCE)
         self.rooms[channel] = subscription
 
-    async def talk(self, channel: str, count: int) -> None:
-        """Send `count` messages, each when the one before is acknowledged."""
+    async def talk(self, channel: str, count: int, pause: float) -> None:
+        """Send `count` messages, each when the one before is acknowledged, with pauses of `pause` s on average."""
         book = self._ledger.channel(channel)
         for sequence in range(count):
+            await asyncio.sleep(random.uniform(0, 2 * pause))
             message = Message(self.name, sequence)
             data = {"id": str(uuid.uuid4()), "type": "text", "content": f"{self.name} {sequence}"}
             book.sent.add(message)
@@ -141,11 +144,12 @@ def _place(publication: Any) -> Place:
 class Run:
     """One run against one server."""
 
-    def __init__(self, server: Server, console: Console, rooms: int, messages: int) -> None:
+    def __init__(self, server: Server, console: Console, rooms: int, messages: int, seconds: float) -> None:
         self._server = server
         self._console = console
         self._rooms = rooms
         self._messages = messages
+        self._seconds = seconds
         self._started = time.monotonic()
 
     async def __call__(self) -> Ledger:
@@ -195,20 +199,22 @@ class Run:
             async with asyncio.TaskGroup() as tasks:
                 for member in members:
                     for channel in member.rooms:
-                        tasks.create_task(member.talk(channel, each))
+                        tasks.create_task(member.talk(channel, each, self._seconds / each))
                 tasks.create_task(self._strike(ledger, total))
                 tasks.create_task(self._watch(ledger, total, progress, bars))
 
     async def _strike(self, ledger: Ledger, total: int) -> None:
         for part, name, number in BLOWS:
+            pid = (await asyncio.to_thread(self._server.processes))[name].pid
             while ledger.acknowledged < part * total:  # noqa: ASYNC110 - the books have no event a message
                 await asyncio.sleep(TICK / 10)
-            pid = await asyncio.to_thread(self._server.kill, name, number)
-            self._say(f"{name} (pid {pid}) ended with {number.name} after {ledger.acknowledged} acknowledgements")
+            os.kill(pid, number)
+            before = ledger.acknowledged
+            self._say(f"{name} (pid {pid}) ended with {number.name} after {before:,} acknowledgements")
             await asyncio.to_thread(self._server.wait_restarted, name, pid)
             for node in range(NODES):
                 await asyncio.to_thread(self._server.wait_ready, node)
-            self._say(f"{name} runs again")
+            self._say(f"{name} runs again; {ledger.acknowledged - before:,} acknowledgements meanwhile")
 
     async def _watch(self, ledger: Ledger, total: int, progress: Progress, bars: tuple[TaskID, TaskID]) -> None:
         """Show how far it is; return when every member was told everything."""
@@ -235,7 +241,7 @@ def report(ledger: Ledger, console: Console) -> bool:
     table.add_row("sent", str(ledger.sent))
     table.add_row("acknowledged", str(ledger.acknowledged))
     for node, count in ledger.stored_by_node().items():
-        table.add_row(f"in the history on {node}", str(count))
+        table.add_row(f"in the history on {node}, with who was invited", str(count))
     table.add_row(f"delivered, to {NODES} readers each", str(ledger.delivered))
     table.add_row("publishes repeated for want of an answer", str(ledger.retries))
     console.print(table)
@@ -253,6 +259,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="script/check-core", description=__doc__.partition("\n")[0])
     parser.add_argument("--messages", type=int, default=10_000)
     parser.add_argument("--rooms", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the talk takes, without the blows")
     options = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="check-core-") as folder:
@@ -263,7 +270,8 @@ def main() -> int:
         }
         try:
             with Server(Path(folder) / "data", nodes=NODES, settings=settings) as server:
-                balanced = report(asyncio.run(Run(server, console, options.rooms, options.messages)()), console)
+                run = Run(server, console, options.rooms, options.messages, options.seconds)
+                balanced = report(asyncio.run(run()), console)
         except* (ServerFailed, Stuck, ReplyError) as group:
             for error in group.exceptions:
                 console.print(f"[red]{error}[/]", highlight=False)
