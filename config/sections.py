@@ -251,6 +251,21 @@ def _namespaces(value: dict[str, ChannelOptions]) -> dict[str, ChannelOptions]:
     return value
 
 
+# A first program needs a channel to talk in. Whoever configures namespaces replaces this one with them.
+_FIRST_STEPS: Any = {
+    "chat": {
+        "presence": True,
+        "history_size": 1000,
+        "history_ttl": 86400,
+        "force_recovery": True,
+        "allow_subscribe_for_client": True,
+        "allow_publish_for_subscriber": True,
+        "allow_presence_for_subscriber": True,
+        "allow_history_for_subscriber": True,
+    }
+}
+
+
 class Channel(Section):
     """Which channels there are beside the built-in `room:`, `class:` and `user:`, and what they allow."""
 
@@ -258,7 +273,9 @@ class Channel(Section):
         default=ChannelOptions(), description="Rules of the channels whose name has no `prefix:`."
     )
     namespaces: Annotated[dict[str, ChannelOptions], AfterValidator(_namespaces)] = Field(
-        default={}, description="Rules by prefix: a table each in TOML, one JSON object in the environment."
+        default=_FIRST_STEPS,
+        description="Rules by prefix: a table each in TOML, one JSON object in the environment. Unset: channels "
+        "`chat:…`, durable and open to every user.",
     )
 
 
