@@ -45,7 +45,7 @@ def configure(level: str = "info", **fields: str) -> None:
     handler = logging.StreamHandler(_TextStderr())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared[:-2], structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared[:-2], structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,7 +166,7 @@ class Supervisor:
         self._server_pids = self._stack.pids
         self._servers = {name: _Server(self._backoff(), now) for name in self._server_pids}
         for name, pid in self._server_pids.items():
-            _log.info("server.started", process=name, pid=pid)
+            _log.info("store.started", process=name, pid=pid)
         return urls
 
     def _migrate(self) -> None:
@@ -237,7 +238,8 @@ class Supervisor:
             "  secrets   token_secret and api_key in the data directory, unless given",
             "  stop      Ctrl-C, or SIGTERM",
         ]
-        print("\n".join(lines), flush=True)
+        with suppress(OSError):  # nobody reads it
+            print("\n".join(lines), flush=True)
 
     @property
     def _url(self) -> str:
@@ -317,7 +319,7 @@ class Supervisor:
             server = self._servers[name]
             pause = server.backoff.pause(now - server.started)
             server.due = now + pause
-            _log.error("server.ended", process=name, reason=stack.reason(name))
+            _log.error("store.ended", process=name, reason=stack.reason(name))
             _log.warning("process.restarting", process=name, seconds=pause)
         for name, server in self._servers.items():
             if server.due is not None and server.due <= now:
@@ -327,7 +329,7 @@ class Supervisor:
                 stack.restart(name)  # which goes on in poll()
         if (pids := stack.pids) != self._server_pids:
             for name in pids.keys() - self._server_pids.keys():
-                _log.info("server.started", process=name, pid=pids[name])
+                _log.info("store.started", process=name, pid=pids[name])
             self._server_pids = pids
             self._write_processes()
 

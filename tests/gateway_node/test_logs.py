@@ -48,6 +48,11 @@ def test_libraries_log_the_same_way(name: str) -> None:
     assert (line["event"], line["level"], line["logger"], line["node"]) == ("1 of 2", "warning", name, "node-1")
 
 
+def test_extra_fields_of_the_standard_library_are_kept_and_blanked_alike() -> None:
+    (line,) = lines_of('logging.getLogger("x").warning("a", extra={"client": "c-1", "token": "abc"})')
+    assert (line["client"], line["token"]) == ("c-1", "***")
+
+
 def test_access_lines_with_their_query_strings_are_not_logged() -> None:
     assert lines_of('logging.getLogger("uvicorn.access").info("GET /?token=abc")', level="debug") == []
 
