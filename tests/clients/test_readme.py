@@ -1,4 +1,4 @@
-"""The README's examples work as they are pasted, with both SDKs in one room."""
+"""The README's examples work as they are pasted, against a server with nothing configured."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from config.settings import load_settings
 from loadtest.server import Server
 
 pytestmark = pytest.mark.integration
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("readme") / "data", nodes=1) as running:
+        yield running
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
 def example(language: str, server: Server) -> str:
-    code = re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(code) == 1, f"one {language} example is expected"
-    assert "127.0.0.1:8000" in code[0]
-    return str(code[0]).replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
+    (code,) = blocks(language)
+    assert "127.0.0.1:8000" in code
+    return code.replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
 
 
 def run_until(command: list[str], wanted: str, cwd: Path, server: Server) -> None:
@@ -52,3 +63,11 @@ def test_the_javascript_example(server: Server, npm_sdk: Path, tmp_path: Path) -
     node = shutil.which("node")
     assert node is not None
     run_until([node, "hello.mjs"], "hello from JavaScript", tmp_path, server)
+
+
+def test_the_configuration(tmp_path: Path) -> None:
+    (configuration,) = blocks("toml")
+    (tmp_path / "chalkwire.toml").write_text(configuration)
+    settings = load_settings(tmp_path / "chalkwire.toml")
+    assert settings.nodes == 4
+    assert settings.channel.namespaces["news"].history_size == 1000
