@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -173,15 +173,14 @@ def test_every_node_serves_the_shared_port_and_its_own(server: Server) -> None:
 def free_ports(count: int) -> int:
     """The first of `count` free ports in a row."""
     while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            base: int = first.getsockname()[1]
-        taken = []
-        for port in range(base, base + count):
-            with socket.socket() as probe:
-                taken.append(port > 65535 or probe.connect_ex(("127.0.0.1", port)) == 0)
-        if not any(taken):
-            return base
+        with ExitStack() as held:
+            try:
+                first = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+                for port in range(first + 1, first + count):
+                    held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except (OSError, OverflowError):
+                continue
+            return int(first)
 
 
 def test_a_stop_drains_the_nodes_before_what_they_need_ends(server: Server) -> None:
