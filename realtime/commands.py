@@ -111,8 +111,11 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
         options = core.namespaces.options(name)
         if options is not None:
             wanted.append((name, options, asked.get(name) or SubscribeRequest(channel=name)))
-    joinings = await _all_or_nothing(
-        [_join(connection, name, options, each, Grant()) for name, options, each in wanted]
+    joinings = await _all_that_may(
+        [
+            _join(connection, name, options, each, None if options.messages else Grant())
+            for name, options, each in wanted
+        ]
     )
     if connection.phase == ENDED or core.draining:
         for joining in joinings:
@@ -137,15 +140,19 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
     _go_live(connection, joinings, codec.encode_reply(Reply(number, connect=result)))
 
 
-async def _all_or_nothing(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:
+async def _all_that_may(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:
+    """All but the rooms that the user was removed from meanwhile; none at all when one fails for another reason."""
     results = await asyncio.gather(*joinings, return_exceptions=True)
-    failures = [result for result in results if isinstance(result, BaseException)]
     joined = [result for result in results if isinstance(result, Joining)]
-    if failures:
-        for joining in joined:
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, codes.PERMISSION_DENIED):
+            for joining in joined:
+                joining.abandon()
+            raise result
+    for joining in joined:
+        if joining.hold.revoked:  # while the others were read
             joining.abandon()
-        raise failures[0]
-    return joined
+    return [joining for joining in joined if not joining.hold.revoked]
 
 
 def _ttl(connection: ClientConnection, expires_at: int) -> int:
@@ -219,22 +226,24 @@ async def _join(
     request: SubscribeRequest,
     grant: Grant | None,
 ) -> Joining:
-    """Hold, subscribe at the broker, authorise, read: in this order nothing falls between two of them.
+    """Hold, subscribe at the broker, read, authorise: in this order nothing falls between two of them.
 
-    Membership of rooms is asked only after the hold (`grant` is `None`): whoever is removed later is caught by the
-    event of the removal, which the hold sees.
+    Membership of rooms is asked only after the head is read (`grant` is `None`): a removal up to the head is known to
+    the answer, and one beyond it is an event that the hold sees.
     """
     core = connection.core
     hub = core.hub
     channel, hold = hub.hold(name, options, connection.user)
     try:
         await hub.join_broker(channel)
-        if grant is None:
-            grant = await core.authoriser.subscribe(connection.identity, name, request.token)
-        result = SubscribeResult(expires=grant.expires_at > 0, ttl=_ttl(connection, grant.expires_at))
+        result = SubscribeResult()
         head = 0
         if options.durable:
             head = await _recover(connection, channel, options, request, result)
+        if grant is None:
+            grant = await core.authoriser.subscribe(connection.identity, name, request.token)
+        result.expires = grant.expires_at > 0
+        result.ttl = _ttl(connection, grant.expires_at)
         hold.check()
     except BaseException:
         hub.drop_hold(channel, hold)

@@ -372,3 +372,43 @@ async def test_draining_node_sends_new_connections_elsewhere(cluster: Cluster) -
     client = cluster.nodes[0].client()
     client.send(connect={"token": "ana"})
     assert await client.closing() == (codes.SHUTDOWN.code, "shutdown")
+
+
+ROOM = "room:7d2b3a44-0000-4000-8000-000000000001"
+
+
+async def test_who_is_removed_from_a_room_while_its_head_is_read_is_not_let_in(cluster: Cluster) -> None:
+    """The removal is a row at or below the head that is read, so no later event tells of it (I7)."""
+    node = cluster.nodes[0]
+    members = node.authoriser.members[ROOM] = {"ana"}
+    ana = await node.connected("ana")
+    cluster.log.gate.clear()
+    number = ana.send(subscribe={"channel": ROOM})
+    for _ in range(50):
+        await asyncio.sleep(0)
+    members.clear()
+    cluster.log.gate.set()
+    reply = await ana.until(lambda client: next((r for r in client.received if r.get("id") == number), None))
+    assert reply["error"]["code"] == 103
+    assert ROOM not in node.hub.channels
+
+
+@pytest.mark.parametrize("by_event", [False, True])
+async def test_who_is_removed_while_connecting_is_not_subscribed_by_the_token(cluster: Cluster, by_event: bool) -> None:
+    """The token lists the room; the connection is made without it (I7)."""
+    node = cluster.nodes[0]
+    node.authoriser.identities["ana"] = Identity("ana", channels=(ROOM,))
+    members = node.authoriser.members[ROOM] = {"ana"}
+    ana = node.client()
+    cluster.log.gate.clear()
+    number = ana.send(connect={"token": "ana"})
+    for _ in range(50):
+        await asyncio.sleep(0)
+    if by_event:
+        node.hub.unsubscribe_user("ana", ROOM, "", codes.UNSUBSCRIBED_BY_SERVER)
+    else:
+        members.clear()
+    cluster.log.gate.set()
+    reply = await ana.until(lambda client: next((r for r in client.received if r.get("id") == number), None))
+    assert set(reply["connect"]["subs"]) == {"user:ana"}
+    assert ROOM not in node.hub.channels
