@@ -59,6 +59,14 @@ async def test_tables_made_again_in_place_are_another_history(
     assert await epoch(database_url) != before
 
 
+async def test_a_restore_that_leaves_no_trace_can_be_declared(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    before = await epoch(database_url)
+    await connection.execute("insert into log_histories default values")
+    assert await epoch(database_url) != before
+
+
 async def test_another_cluster_is_another_history(database_url: str, private_stack: EmbeddedStack) -> None:
     url = str(private_stack.urls.database)
     await migrate(url)
