@@ -12,6 +12,7 @@ that intervals stretch instead of piling up.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from typing import Protocol
 
 TICK = 1.0  # seconds
 MAX_LAG = 1.0  # seconds: a loop later than that has not heard everyone who spoke
+
+
+_logger = logging.getLogger("chalkwire.wheel")
 
 
 class Pinged(Protocol):
@@ -84,10 +88,10 @@ class TimingWheel:
         """One tick. `settled`: the loop is punctual and everything that had arrived has been read."""
         self.tick += 1
         for callback in self._each_tick:
-            callback()
+            _run(callback)
         for timeout in self._timeouts.pop(self.tick, ()):
             if timeout.callback is not None:
-                timeout.callback()
+                _run(timeout.callback)
         if settled:
             while self._unjudged and self._unjudged[0] + self.pong_timeout <= self.tick:
                 self._judge(self._unjudged.popleft())
@@ -95,7 +99,7 @@ class TimingWheel:
         if slot:
             self._unjudged.append(self.tick)
             for connection in list(slot):
-                connection.ping_due()
+                _run(connection.ping_due)
 
     def _judge(self, pinged_at: int) -> None:
         silent = [
@@ -104,7 +108,15 @@ class TimingWheel:
             if connection.seen < pinged_at and not connection.paused
         ]
         for connection in silent:
-            connection.silent()
+            _run(connection.silent)
+
+
+def _run(callback: Callable[[], object]) -> None:
+    """One that fails must not cost the others their turn: unpinged, they would be taken for silent."""
+    try:
+        callback()
+    except Exception:
+        _logger.exception("A callback of the timing wheel failed")
 
 
 class WheelDriver:

@@ -161,6 +161,23 @@ def test_a_timeout_may_set_the_next() -> None:
     assert ticks == [2, 3, 4, 5]
 
 
+def test_a_callback_that_fails_costs_nobody_else_a_turn(caplog: pytest.LogCaptureFixture) -> None:
+    wheel = TimingWheel(ping_interval=1, pong_timeout=1)
+
+    class Faulty(Peer):
+        def ping_due(self) -> None:
+            raise ZeroDivisionError
+
+    peers = [Faulty(wheel), *(Peer(wheel) for _ in range(20)), Faulty(wheel)]
+    ticked: list[int] = []
+    wheel.after(1, lambda: 1 // 0)
+    wheel.after(1, lambda: ticked.append(wheel.tick))
+    advance(wheel, 1)
+    assert [len(peer.pings) for peer in peers[1:-1]] == [1] * 20
+    assert ticked == [1]
+    assert len(caplog.records) == 3
+
+
 def test_each_tick_comes_each_tick() -> None:
     wheel = TimingWheel()
     ticks: list[int] = []
