@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from signal import Signals
 from typing import Any
 
@@ -50,6 +51,13 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def freeze(stack: EmbeddedStack) -> None:
+    """Stop NATS in its tracks; its threads take a moment to notice."""
+    stack.kill_one("nats", Signals.SIGSTOP)
+    status = Path(f"/proc/{stack.pids['nats']}/status")
+    await until(lambda: "State:\tT" in status.read_text())
 
 
 async def round_trip(sender: Node, receiver: Node) -> None:
@@ -292,7 +300,7 @@ async def test_starts_without_the_server_and_finds_it_later(nats: EmbeddedStack)
 
 async def test_subscribe_under_way_ends_when_the_server_dies(nats: EmbeddedStack) -> None:
     async with node(str(nats.urls.nats)) as here:
-        nats.kill_one("nats", Signals.SIGSTOP)
+        await freeze(nats)
         waiting = asyncio.gather(*(here.broker.subscribe(f"room:{n}") for n in range(10)), return_exceptions=True)
         await asyncio.sleep(0.05)
         nats.kill_one("nats", Signals.SIGKILL)
@@ -302,13 +310,24 @@ async def test_subscribe_under_way_ends_when_the_server_dies(nats: EmbeddedStack
 
 async def test_frozen_server_bounds_what_waits_for_it(nats: EmbeddedStack) -> None:
     async with node(str(nats.urls.nats)) as here:
-        nats.kill_one("nats", Signals.SIGSTOP)
+        await freeze(nats)
         for _ in range(400):
             here.broker.publish("room:1", b"x" * 100_000)
             await asyncio.sleep(0)
         assert here.broker.dropped > 0
         assert here.broker.published * 100_000 <= module.PENDING_LIMIT + 10_000_000  # and what the kernel took
         nats.kill_one("nats", Signals.SIGCONT)
+
+
+async def test_silent_server_is_given_up(nats: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_node.nats_client.PING_SECONDS", 0.05)
+    async with node(str(nats.urls.nats)) as here:
+        await here.broker.subscribe("room:1")
+        await freeze(nats)
+        await until(lambda: not here.broker.connected)
+        nats.kill_one("nats", Signals.SIGCONT)
+        await until(lambda: here.broker.connected)
+        assert here.reconnects == 1
 
 
 async def test_message_above_the_servers_limit_is_dropped_alone(nats: EmbeddedStack) -> None:
