@@ -35,7 +35,8 @@ SETTINGS = {
     "CHANNEL__NAMESPACES": json.dumps({"live": OPEN, "kept": {**OPEN, "history_size": 10_000, "force_recovery": True}}),
     "CLIENT__PUBLISHES_PER_SECOND": "0",
     "CLIENT__COMMANDS_PER_SECOND": "0",
-    "CLIENT__PING_INTERVAL": "3600",
+    "CLIENT__PING_INTERVAL": "3600",  # raw clients send no pongs
+    "CLIENT__PONG_TIMEOUT": "3000",
 }
 PINNED = ("taskset", "-c", str(SERVER_CORE))
 
@@ -82,13 +83,15 @@ class Measured:
         started = cpu_seconds(self._node)
         for _ in range(rounds):
             self._sender.publish(self._channel, self._data)
-            assert self._readers.receive(self._count * size) == self._count * size
+            assert self._readers.receive(self._count * size) >= self._count * size  # a ping may come between
         return (cpu_seconds(self._node) - started) / rounds / self._count * 1e6
 
     def burst(self, publications: int) -> tuple[float, float]:
         """Deliveries a second, and microseconds of CPU a delivery."""
         size = self.frame_size()
-        expected = self._count * publications * size
+        # Publications that go out together share a frame, joined by newlines; a frame's head is 4 bytes (RFC 6455,
+        # section 5.2: a payload of 126 to 65,535). Counted are the payloads, so that joining is not taken for a loss.
+        expected = self._count * publications * (size - 4 + 1)
         cpu, started = cpu_seconds(self._node), time.monotonic()
         self._sender.publish(self._channel, self._data, publications)
         received = self._readers.receive(expected, patience=3.0)
@@ -114,7 +117,7 @@ def main() -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     os.sched_setaffinity(0, {CLIENT_CORE})
-    console = Console()
+    console = Console(width=150)
     table = Table(
         "channel", "frame, bytes", "C loop, us", "node, us", "ratio", "burst/s", "burst, us of CPU", title="B2, B3"
     )

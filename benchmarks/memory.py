@@ -30,7 +30,8 @@ SETTINGS = {
     "CHANNEL__NAMESPACES": json.dumps(
         {"room50": {"presence": True, "history_size": 1000, "force_recovery": True, "allow_subscribe_for_client": True}}
     ),
-    "CLIENT__PING_INTERVAL": "3600",
+    "CLIENT__PING_INTERVAL": "3600",  # raw clients send no pongs
+    "CLIENT__PONG_TIMEOUT": "3000",
 }
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    console = Console()
+    console = Console(width=150)
     with (
         tempfile.TemporaryDirectory(prefix="b1-") as folder,
         Server(Path(folder) / "data", nodes=1, settings=SETTINGS) as server,
