@@ -91,6 +91,11 @@ def strike(server: Server, name: str, number: int = signal.SIGKILL) -> int:
 async def healed(server: Server, name: str, old_pid: int) -> None:
     """Return when another process has taken the place of one that ended, and both nodes say that they are ready."""
     await poll(lambda: pid_of(server, name) not in (0, old_pid), f"{name} comes back")
+    await whole(server)
+
+
+async def whole(server: Server) -> None:
+    """Return when both nodes say that they and all their stores are ready."""
     for node in range(NODES):
         await poll(partial(is_whole, server, node), f"node {node} is ready")
 

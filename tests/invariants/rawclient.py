@@ -89,11 +89,15 @@ class Subscription:
 
 
 class RawClient:
-    """A connection that is kept up until `close`, or until the server says not to come back."""
+    """A connection that is kept up until `close`, or until the server says not to come back.
 
-    def __init__(self, address: str, token: str) -> None:
+    With `comes_back=False` it ends with the first connection.
+    """
+
+    def __init__(self, address: str, token: str, *, comes_back: bool = True) -> None:
         self.address = address
         self.token = token
+        self.comes_back = comes_back
         self.subscriptions: dict[str, Subscription] = {}
         self.client = ""
         self.node = ""
@@ -205,6 +209,11 @@ class RawClient:
             self._task.cancel()
             await asyncio.gather(self._task, *self._joining, return_exceptions=True)
 
+    def cut(self) -> None:
+        """End the connection without a word, as a dead battery does."""
+        assert self._socket is not None
+        self._socket.transport.abort()
+
     async def _keep_up(self) -> None:
         pause, longest = RECONNECT
         while not self.refused:
@@ -219,6 +228,8 @@ class RawClient:
                         self._end(socket)
                     if self.connects > before:
                         pause = RECONNECT[0]
+            if not self.comes_back and self.closes:
+                return
             if not self.refused:
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2 * pause, longest)
@@ -322,9 +333,9 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(address: str, token: str) -> AsyncIterator[RawClient]:
+async def raw_client(address: str, token: str, *, comes_back: bool = True) -> AsyncIterator[RawClient]:
     """A connected client, which leaves at the end."""
-    client = RawClient(address, token)
+    client = RawClient(address, token, comes_back=comes_back)
     try:
         await client.open()
         yield client
