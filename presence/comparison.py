@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import islice
 
 from presence import entry, keys
@@ -20,7 +20,7 @@ Difference = tuple[str, str, ClientInfo | None]  # channel, client, who it is if
 
 async def compare(
     link: Link, node: str, ttl: int, changes: Changes, roster: Roster, *, quiet: bool
-) -> AsyncIterator[int]:
+) -> AsyncGenerator[int, None]:
     """Add what Redis lacks of the roster and remove what it has beyond; yields after each slice, with its size.
 
     Between two slices the caller writes ordinary changes, over the same link; whatever they touched is left to them.

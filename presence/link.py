@@ -43,6 +43,37 @@ class _Packing:
             return packed
 
 
+class _Patience:
+    """A timeout in four steps, each of which gives the event loop a turn.
+
+    A node that was busy for a second finds the timer due before the answer that has been in the socket all the time;
+    it would take Redis for dead just when it has the most to do.
+    """
+
+    STEPS = 4
+
+    def __init__(self, seconds: float) -> None:
+        self._step = seconds / self.STEPS
+        self._left = self.STEPS
+        self._timeout = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._timer = asyncio.get_running_loop().call_later(self._step, self._count)
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._timer.cancel()
+        await self._timeout.__aexit__(*error)
+
+    def _count(self) -> None:
+        self._left -= 1
+        loop = asyncio.get_running_loop()
+        if self._left:
+            self._timer = loop.call_later(self._step, self._count)
+        else:
+            self._timeout.reschedule(loop.time())
+
+
 class Link:
     """Batches run one after another, each in one round trip. Raises `Away` and nothing else."""
 
@@ -68,7 +99,7 @@ class Link:
         for command in commands:
             pipeline.execute_command(*command)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with _Patience(self._timeout):
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         except TimeoutError:
             raise Away(f"no answer within {self._timeout:g} s") from None

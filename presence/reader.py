@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import Future
 from collections.abc import Awaitable, Callable
 from itertools import islice
@@ -11,6 +12,8 @@ from presence import entry
 from presence.link import Away, Link, scan
 from realtime.interfaces import PresenceUnavailable
 from realtime.protocol import ClientInfo
+
+log = logging.getLogger(__name__)
 
 TOGETHER = 64  # channels read in one round trip
 
@@ -48,7 +51,10 @@ class Reader:
                 except Away as away:
                     self._refuse(batch, str(away))
                     self._failed()
-                except BaseException:
+                except Exception:
+                    log.exception("presence: not read")
+                    self._refuse(batch, "internal error")
+                except asyncio.CancelledError:
                     self._refuse(batch, "stopped")
                     raise
                 else:

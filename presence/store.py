@@ -13,7 +13,7 @@ import random
 import re
 import time
 from asyncio import Future, Task
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from math import ceil
 
 from presence import keys, scripts
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 10.0
 RENEWALS = 4  # in the time of a lease: a dead node is found at most a quarter of it after the lease ended
 TTL_SECONDS = 300  # of a channel's hash and a user's mark
-REFRESHES = 2  # of each key in its time to live, unless a change came first
+REFRESHES = 3  # of each key in its time to live
 NODE_TTL_SECONDS = 900  # of the node's sets: they outlive what they list
 NODES_TTL_SECONDS = 3600
 TICK_SECONDS = 0.01  # between two batches: what changes meanwhile goes together
@@ -79,12 +79,13 @@ class RedisPresence:
         self._reaper: Task[None] | None = None
         self._wake = asyncio.Event()
         self._waiters: list[Future[None]] = []
+        self._flushing = False
         self._trouble = "not connected yet"
         self._registered = False  # once
         self._server = ""  # the run of the Redis server that we wrote to
         self._renew_at = 0.0
         self._steady_since = 0.0  # whoever lives has renewed its lease half a lease later
-        self._comparison: AsyncIterator[int] | None = None
+        self._comparison: AsyncGenerator[int, None] | None = None
         self._compare_at = 0.0
         self._due_channels: list[str] = []  # to be kept alive, the last one next
         self._due_users: list[str] = []
@@ -160,10 +161,14 @@ class RedisPresence:
             await link.close()
 
     async def _end_tasks(self) -> None:
+        """Stop working, as at the end of the process."""
         tasks = [*self._tasks, *([self._reaper] if self._reaper else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._comparison is not None:
+            await self._comparison.aclose()
+            self._comparison = None
 
     # --- writing -----------------------------------------------------------------------------------------------
 
@@ -180,6 +185,9 @@ class RedisPresence:
                 if not self._trouble:
                     pause = first
                 self._fail(str(away))
+            except Exception:
+                log.exception("presence: starting over")
+                self._fail("internal error")
             settled.set()
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, longest)
@@ -210,19 +218,22 @@ class RedisPresence:
         """Write all changes of now. The lease is looked after in between, because a storm takes seconds."""
         waiters, self._waiters = self._waiters, []
         loop = asyncio.get_running_loop()
+        self._flushing = True
         try:
             while self._changes:
                 if loop.time() >= self._renew_at:
                     await self._renew()
                 await self._writing.run(self._changes.take(BATCH, int(time.time())))
-        finally:  # after a failure they find `_trouble` when they wake
+        finally:
+            self._flushing = False
+            # After a failure they find `_trouble` when they wake.
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
     async def _flushed(self) -> None:
         """Return when the changes of before are written. Raises `Away`."""
-        if not self._changes and not self._waiters:
+        if not self._changes and not self._flushing:
             return
         waiter: Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
@@ -290,7 +301,7 @@ class RedisPresence:
             log.warning("presence: cleaning up stopped: %s", away)
 
     async def _refresh(self) -> None:
-        """Extend a part of this node's keys, so that each has its turn twice in its time to live."""
+        """Extend a part of this node's keys, so that each has its turn three times in its time to live."""
         share = self._lease / RENEWALS * REFRESHES / self._ttl
         if not self._due_channels:
             self._due_channels = list(self._changes.channels)

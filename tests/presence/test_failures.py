@@ -273,6 +273,47 @@ async def test_a_failing_announcement_does_not_stop_the_others(redis_url: str, r
         await until(lambda: _only(redis, "user:online:*", set()))
 
 
+# --- what is under way ------------------------------------------------------------------------------------------------
+
+
+async def test_a_join_being_written_is_waited_for(redis_url: str) -> None:
+    async with node(redis_url) as here:
+        gate = Gate(here.store._writing)
+        gate.shut()
+        client = here.enter("ann", "room:1")
+        await until(lambda: gate.waiting)
+        asked = asyncio.create_task(clients(here, "room:1"))
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        gate.open()
+        assert await asked == {client}
+
+
+async def test_a_busy_node_does_not_take_redis_for_dead(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with node(redis_url, timeout=0.1, lease=10) as here:
+        for number in range(5):
+            client = here.enter("ann", f"room:{number}")
+            asked = asyncio.create_task(clients(here, f"room:{number}"))
+            await asyncio.sleep(0.001 * number)
+            time.sleep(0.25)
+            assert await asked == {client}
+            assert here.store.available
+    assert "unknown" not in caplog.text
+
+
+async def test_a_mistake_in_the_roster_is_survived(redis_url: str, redis: Redis, caplog: Any) -> None:
+    async with node(redis_url) as here:
+        client = here.enter("ann", "room:1")
+        await here.store.members("room:1")
+        members, here.members = here.members, None  # type: ignore[assignment]
+        await redis.flushall()
+        await until(lambda: "starting over" in caplog.text)
+        with pytest.raises(PresenceUnavailable, match="internal error"):
+            await here.store.members("room:1")
+        here.members = members
+        await until(shows(here, "room:1", {client}))
+
+
 # --- Redis loses everything -------------------------------------------------------------------------------------------
 
 
