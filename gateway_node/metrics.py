@@ -84,11 +84,11 @@ class NodeMetrics:
 
     connections_accepted: int = _counter("Connections accepted.")
     messages_in: int = _counter("Messages received from clients.")
-    messages_out: int = _counter("Replies and pushes written to clients.")
+    writes: int = _counter("Writes of publications to subscribers; several publications may share one.")
     bytes_in: int = _counter("Bytes of the messages received.")
     deliveries: int = _counter("Publications handed to a subscriber.")
     publishes: int = _counter("Publications accepted.")
-    publish_errors: int = _counter("Publications refused or failed.")
+    commands_refused: int = _counter("Commands answered with an error.")
     gaps_repaired: int = _counter("Holes in a channel's offsets that were filled from the log.")
     gaps_lost: int = _counter("Holes that history could not fill; the subscribers were told to start again.")
     slow_disconnects: int = _counter("Connections closed because their outbox was full.")
@@ -97,11 +97,6 @@ class NodeMetrics:
         default_factory=Histogram,
         init=False,
         metadata={"family": HistogramMetricFamily, "text": "From a client's publish to its reply."},
-    )
-    append_seconds: Histogram = field(
-        default_factory=Histogram,
-        init=False,
-        metadata={"family": HistogramMetricFamily, "text": "From handing an entry to the log until it is committed."},
     )
 
     disconnects: dict[int, int] = field(default_factory=dict, init=False)  # by code

@@ -108,6 +108,7 @@ class Node:
         assert settings.database.url and settings.redis.url and settings.nats.url
         assert settings.token.hmac_secret and settings.api.key
         limits = limits_of(settings.client)
+        self._metrics = metrics.NodeMetrics(context.name)
         self._wheel = TimingWheel(limits.ping_interval, limits.pong_timeout)
         self._driver = WheelDriver(self._wheel)
         self._endpoint = WebSocketEndpoint(
@@ -158,7 +159,7 @@ class Node:
             leeway=settings.token.leeway,
         )
         self._passwords = Passwords()
-        accounts = Accounts(users, sessions, self._passwords, settings.token)
+        accounts = Accounts(users, sessions, self._passwords, settings.token, self._session_ended)
         self.core = Core(
             self._hub,
             self._message_log,
@@ -171,10 +172,10 @@ class Node:
             limits,
             node=context.name,
             incarnation=context.incarnation,
+            observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
         self.core.rpc = methods(Rooms(rooms, self._publisher))
-        self._metrics = metrics.NodeMetrics(context.name)
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
         app = create_app(
             Services(
@@ -223,11 +224,11 @@ class Node:
         deadline = loop.time() + settings.cap
         self.core.draining = True
         self._server.stop_accepting()
-        await self._send_away(settings.window)
-        await self._server.drain(max(deadline - loop.time(), 1.0))
-        for task in self._tasks:
+        for task in self._tasks:  # a successor of the same name writes that snapshot now
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._send_away(settings.window)
+        await self._server.drain(max(deadline - loop.time(), 1.0))
         await self._message_log.close()
         await self._hub.close()
         await self._presence.stop()
@@ -274,6 +275,9 @@ class Node:
         if tags.get("event") == MEMBER_REMOVED and channel.startswith(("room:", "class:")):
             self._hub.unsubscribe_user(tags.get("user", ""), channel, "", codes.UNSUBSCRIBED_BY_SERVER)
 
+    def _session_ended(self, user: str, session: str) -> None:
+        self._messaging.end_session(user, session)
+
     async def _announce(self) -> None:
         while True:
             self._messaging.announce()
@@ -317,10 +321,12 @@ class Node:
         numbers.bytes_in = endpoint.bytes_in
         numbers.deliveries = hub.fanout.deliveries
         numbers.publishes = self.core.counters.publishes
-        numbers.publish_errors = self.core.counters.errors
+        numbers.commands_refused = self.core.counters.errors
+        numbers.writes = hub.fanout.writes
         numbers.gaps_repaired = hub.counters.gaps_repaired
         numbers.gaps_lost = hub.counters.insufficient_states
         numbers.disconnects = dict(endpoint.closes)
         numbers.slow_disconnects = endpoint.closes[codes.SLOW.code]
+        numbers.dependencies["redis"] = self._presence.available
         numbers.dependencies["nats"] = self._broker.connected
         numbers.dependencies["log_writer"] = self._message_log.client.connected

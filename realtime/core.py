@@ -47,7 +47,6 @@ class CommandCounters:
     commands: int = 0
     publishes: int = 0
     errors: int = 0
-    publish_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -66,6 +65,7 @@ class Core:
     rpc: Mapping[str, RPC] = field(default_factory=dict)
     clock: Clock = time.time
     counters: CommandCounters = field(default_factory=CommandCounters)
+    observe_publish: Callable[[float], None] = lambda seconds: None
     draining: bool = False
     _last_client: int = 0
 

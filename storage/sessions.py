@@ -27,11 +27,12 @@ class SessionEnded(Exception):
 
 
 class ReuseDetected(Exception):
-    """The refresh token was used before. Its login, `session_id`, is revoked now."""
+    """The refresh token was used before. Its login, `session_id` of `user_id`, is revoked now."""
 
-    def __init__(self, session_id: UUID) -> None:
+    def __init__(self, session_id: UUID, user_id: UUID) -> None:
         super().__init__(f"a refresh token of session {session_id} was used twice")
         self.session_id = session_id
+        self.user_id = user_id
 
 
 class Session(Struct, frozen=True):
@@ -75,7 +76,7 @@ class SessionStore:
                 assert row is not None, "its token refers to it"
                 return _session(row), new
             await connection.execute(_SQL["revoke"], used["id"])
-        raise ReuseDetected(used["id"])
+        raise ReuseDetected(used["id"], used["user_id"])
 
     async def by_token(self, token: str) -> Session | None:
         """The login that a refresh token belongs to, ended or not; the token stays as it is."""

@@ -2,12 +2,13 @@
 
 A login gives two tokens. The access token is a connection token of a quarter of an hour: it opens WebSocket connections
 and REST alike, and is checked without a look-up of what it says. The refresh token is random, is used once, and gives
-the next pair; a second use ends the login (storage/sessions.py). What ends a login stops the next connect, request or
-refresh; a connection that is open ends when its access token does.
+the next pair; a second use ends the login (storage/sessions.py). What ends a login closes its open connections and stops
+the next connect, request or refresh.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -44,15 +45,26 @@ class Login(Struct, frozen=True):
 
 
 class Accounts:
-    """Every method raises `DatabaseUnavailable`, those that take a password `PasswordsBusy` too."""
+    """Every method raises `DatabaseUnavailable`, those that take a password `PasswordsBusy` too.
 
-    def __init__(self, users: UserStore, sessions: SessionStore, passwords: Passwords, settings: Token) -> None:
+    `ended(user, session)` is called for each login that ends, so that its open connections end as well.
+    """
+
+    def __init__(
+        self,
+        users: UserStore,
+        sessions: SessionStore,
+        passwords: Passwords,
+        settings: Token,
+        ended: Callable[[str, str], None] = lambda user, session: None,
+    ) -> None:
         assert settings.hmac_secret, "made on the first start when not given"
         self._users = users
         self._sessions = sessions
         self._passwords = passwords
         self._secret = settings.hmac_secret
         self._settings = settings
+        self._ended = ended
 
     async def register(self, email: str, password: str, *, name: str = "", again: bool = False) -> User:
         """A new account. `again` says that this may be a retry: then the account that the first attempt made is the
@@ -85,6 +97,7 @@ class Accounts:
             session, token = await self._sessions.rotate(refresh_token, ttl=self._settings.refresh_ttl)
         except ReuseDetected as error:
             _log.warning("login.reused", session=str(error.session_id))
+            self._ended(str(error.user_id), str(error.session_id))
             raise RefreshRefused("the refresh token was used before, so its login has ended: log in again") from None
         except SessionEnded:
             raise RefreshRefused("the login has ended: log in again") from None
@@ -98,6 +111,7 @@ class Accounts:
         session = await self._sessions.by_token(refresh_token)
         if session is not None:
             await self._sessions.revoke(session.id)
+            self._ended(str(session.user_id), str(session.id))
 
     async def profile(self, user: str) -> User | None:
         """`None` for a user of another issuer's, whom only the token knows."""

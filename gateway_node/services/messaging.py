@@ -39,6 +39,11 @@ class DisconnectUser(Struct, tag="disconnect", array_like=True):
     reason: str
 
 
+class EndSession(Struct, tag="session", array_like=True):
+    user: str
+    session: str
+
+
 class UnsubscribeUser(Struct, tag="unsubscribe", array_like=True):
     user: str
     channel: str
@@ -78,7 +83,7 @@ class NodeInfo(Struct, tag="node", array_like=True):
     uptime: int  # seconds
 
 
-Control = DisconnectUser | UnsubscribeUser | SubscribeUser | WhichChannels | TheseChannels | NodeInfo
+Control = DisconnectUser | EndSession | UnsubscribeUser | SubscribeUser | WhichChannels | TheseChannels | NodeInfo
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
@@ -143,6 +148,16 @@ class Messaging:
     ) -> HistoryResult:
         request = HistoryRequest(channel, limit, since, reverse)
         return await read_history(self._core.log, channel, self._options(channel), request, self._core.limits.history)
+
+    def end_session(self, user: str, session: str) -> None:
+        """Disconnect the connections that a login opened, on every node."""
+        self._end_session_here(user, session)
+        self._broker.publish_control(_encode(EndSession(user, session)))
+
+    def _end_session_here(self, user: str, session: str) -> None:
+        for connection in self._core.hub.connections_of(user):
+            if connection.identity.session == session:
+                connection.end(codes.FORCE_DISCONNECT)
 
     async def history_remove(self, channel: str) -> None:
         """Forget the channel's past. Subscribers notice with the next publication or sweep, and start anew."""
@@ -233,6 +248,8 @@ class Messaging:
         control = _decode(message)
         if isinstance(control, DisconnectUser):
             self._core.hub.disconnect_user(control.user, control.client, codes.Disconnect(control.code, control.reason))
+        elif isinstance(control, EndSession):
+            self._end_session_here(control.user, control.session)
         elif isinstance(control, UnsubscribeUser):
             self._core.hub.unsubscribe_user(control.user, control.channel, control.client, codes.UNSUBSCRIBED_BY_SERVER)
         elif isinstance(control, SubscribeUser):

@@ -9,7 +9,7 @@ select * from session
 
 -- name: use_token
 -- Locks the token: of two uses at the same moment, one is the second.
-select t.used_at, s.id, s.revoked_at is not null or s.expires_at <= now() or u.disabled_at is not null as ended
+select t.used_at, s.id, s.user_id, s.revoked_at is not null or s.expires_at <= now() or u.disabled_at is not null as ended
 from refresh_tokens t join sessions s on s.id = t.session_id join users u on u.id = s.user_id
 where t.token_hash = $1
 for update of t

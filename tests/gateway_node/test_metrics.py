@@ -56,8 +56,7 @@ def test_every_number_has_an_attribute_and_a_place_on_the_page(tmp_path: Path) -
     for number in fields(NodeMetrics):
         if number.metadata:
             assert any(name.startswith(f"chalkwire_{number.name}") for name in names)
-    for name in ("publish_seconds", "append_seconds"):
-        assert {f"chalkwire_{name}_{part}" for part in ("bucket", "sum", "count")} <= names
+    assert {f"chalkwire_publish_seconds_{part}" for part in ("bucket", "sum", "count")} <= names
     assert {"chalkwire_build_info", "chalkwire_loop_lag_seconds", "chalkwire_gc_total"} <= names
 
 
