@@ -7,7 +7,6 @@ msgspec checks the grammar of a `Raw` but neither its UTF-8 nor its depth (both 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -22,7 +21,8 @@ MAX_COMMANDS = 1000  # commands in one frame; a 64 KiB frame could hold 21,000 p
 _decode_command = msgspec.json.Decoder(Command).decode
 _encode = msgspec.json.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -31,18 +31,20 @@ class Malformed(Exception):
 
 
 def _too_deep(data: bytes) -> bool:
+    """Whether JSON is nested deeper than `MAX_DEPTH`. Of what is no JSON it may say either.
+
+    Linear, and a matter of a few passes in C: this runs before anything else has looked at the bytes. (A regular
+    expression took 18 s for 64 KiB of escaped quotes in a string without an end.)
+    """
     if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
-        return False  # the usual case, without a scan
-    depth = 0
-    for match in _STRING_OR_BRACKET.finditer(data):
-        token = match[0]
-        if token in b"{[":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif token in b"}]":
-            depth -= 1
-    return False
+        return False  # the usual case
+    outside_strings = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside_strings.translate(_ONE_KIND, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")  # one level, wherever it is innermost
+    return bool(brackets)
 
 
 def _valid_utf8(data: bytes) -> bool:

@@ -1,0 +1,59 @@
+"""What is checked before raw JSON is handed on: its depth and its encoding, whatever the bytes are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realtime import codec, codes
+
+MIB = 1024 * 1024
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text('[]{}\\"\n\x00é'),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text('[]{}\\"'), inner),
+    max_leaves=200,
+)
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@given(value=values, around=st.integers(0, codec.MAX_DEPTH + 2), beside=st.integers(0, 100))
+def test_depth_is_what_brackets_outside_of_strings_make(value: object, around: int, beside: int) -> None:
+    def depth(of: object) -> int:
+        if isinstance(of, dict):
+            return 1 + max(map(depth, of.values()), default=0)
+        return 1 + max(map(depth, of), default=0) if isinstance(of, list) else 0
+
+    for _ in range(around):
+        value = [value, *([[]] * beside)]
+    data = json.dumps(value).encode()
+    if depth(value) <= codec.MAX_DEPTH:
+        assert json.loads(codec.safe_json(data)) == value
+    else:
+        with pytest.raises(codes.CommandError, match="deeper"):
+            codec.safe_json(data)
+
+
+@pytest.mark.parametrize("depth", [codec.MAX_DEPTH + 1, 10_000, MIB // 2])
+def test_what_is_nested_deeper_than_64_is_refused(depth: int) -> None:
+    codec.safe_json(nested(codec.MAX_DEPTH))
+    with pytest.raises(codes.CommandError, match="deeper"):
+        codec.safe_json(nested(depth))
+
+
+@pytest.mark.parametrize(
+    "unit", [b'\\"', b"\\", b'"', b'"\\', b"[", b"[]", b"]", b'["', b'"[', b"[{", b"{}", b'{"a":[', b'\\\\\\"']
+)
+@pytest.mark.parametrize("opening", [b"[]" * 100, b"[]" * 100 + b'"', b"[" * 100, b'"' + b"[" * 100 + b'",'])
+def test_a_mebibyte_of_what_is_no_json_is_refused_in_linear_time(unit: bytes, opening: bytes) -> None:
+    """Time that grew with the square of the size made an hour of it."""
+    with pytest.raises(codes.CommandError):
+        codec.safe_json(opening + unit * (MIB // len(unit)))
+    with pytest.raises(codec.Malformed):
+        list(codec.decode_frame(opening + unit * (MIB // len(unit))))
