@@ -6,6 +6,8 @@ Sans-I/O: nothing here awaits, reads a clock or writes to a socket. `realtime.hu
 from __future__ import annotations
 
 import enum
+from contextlib import suppress
+from sys import intern
 from typing import TYPE_CHECKING
 
 from realtime import codes
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from realtime.fanout import Batch
 
 MAX_AHEAD = 1000  # publications kept beyond a gap; more are read from the log instead
+FEW = 8  # subscribers up to which a list is kept
 MAX_HELD = 1000  # publications kept for one subscriber while its recovery is read
 
 
@@ -88,7 +91,7 @@ class Channel:
     def __init__(self, name: str, options: ChannelOptions) -> None:
         self.name = name
         self.options = options
-        self.subscribers: set[ClientConnection] = set()
+        self.subscribers: list[ClientConnection] | set[ClientConnection] = []
         self.listeners: set[ClientConnection] | None = None  # those who asked for join and leave
         self.holds: list[Hold] | None = None
         self.position: int | None = None
@@ -105,6 +108,26 @@ class Channel:
     @property
     def unused(self) -> bool:
         return not self.subscribers and not self.holds
+
+    def add(self, connection: ClientConnection) -> None:
+        """Make the connection a subscriber. Few are in a list: a set of one, as in a million personal channels, would
+        take 216 bytes instead of 88."""
+        subscribers = self.subscribers
+        if isinstance(subscribers, set):
+            subscribers.add(connection)
+        else:
+            subscribers.append(connection)
+            if len(subscribers) > FEW:
+                self.subscribers = set(subscribers)
+
+    def discard(self, connection: ClientConnection) -> None:
+        """Take the connection out of the subscribers and listeners, if it is there."""
+        with suppress(KeyError, ValueError):
+            self.subscribers.remove(connection)
+        if self.listeners is not None:
+            self.listeners.discard(connection)
+            if not self.listeners:
+                self.listeners = None
 
     def place(self, offset: int, epoch: str) -> Sequence:
         """Where a publication stands relative to what was delivered. Changes nothing."""
@@ -126,7 +149,7 @@ class Channel:
     def start(self, offset: int, epoch: str) -> list[Publication]:
         """Begin at the log's head. Returns what arrived meanwhile and comes next."""
         self.position = offset
-        self.epoch = epoch
+        self.epoch = intern(epoch)  # one and the same for nearly all channels
         return self.take_ahead()
 
     def take_ahead(self) -> list[Publication]:

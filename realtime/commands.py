@@ -191,7 +191,7 @@ def options_of(connection: ClientConnection, channel: str) -> ChannelOptions:
 async def subscribe(connection: ClientConnection, number: int, request: SubscribeRequest) -> None:
     core, name = connection.core, request.channel
     options = options_of(connection, name)
-    if name in connection.channels:
+    if connection.channel(name) is not None:
         raise codes.ALREADY_SUBSCRIBED
     if core.limits.channels and len(connection.channels) >= core.limits.channels:
         raise codes.LIMIT_EXCEEDED.saying(f"more than {core.limits.channels} channels")
@@ -207,10 +207,10 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
 
 async def subscribe_by_server(connection: ClientConnection, name: str) -> None:
     """Subscribe a live connection on the server's decision, and tell it so."""
-    if name in connection.channels or connection.phase != CONNECTED:
+    if connection.channel(name) is not None or connection.phase != CONNECTED:
         return
     joining = await _join(connection, name, options_of(connection, name), SubscribeRequest(channel=name), Grant())
-    if connection.phase == ENDED or name in connection.channels:
+    if connection.phase == ENDED or connection.channel(name) is not None:
         joining.abandon()
         return
     connection.identity = replace(connection.identity, channels=(*connection.identity.channels, name))
@@ -286,7 +286,7 @@ def _go_live(connection: ClientConnection, joinings: list[Joining], first: bytes
     payloads = [first]
     for joining in joinings:
         channel, grant = joining.channel, joining.grant
-        connection.channels[channel.name] = channel
+        connection.channels += (channel,)
         if grant.info or grant.expires_at:
             connection.grants = connection.grants or {}
             connection.grants[channel.name] = grant
@@ -311,10 +311,10 @@ def announces(channel: Channel) -> bool:
 
 
 async def sub_refresh(connection: ClientConnection, number: int, request: SubRefreshRequest) -> None:
-    if request.channel not in connection.channels:
+    if connection.channel(request.channel) is None:
         raise codes.PERMISSION_DENIED
     grant = await connection.core.authoriser.subscribe(connection.identity, request.channel, request.token)
-    if request.channel in connection.channels:
+    if connection.channel(request.channel) is not None:
         connection.grants = connection.grants or {}
         connection.grants[request.channel] = grant
     expires = grant.expires_at
@@ -341,7 +341,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
     data = bytes(request.data)
     if not data:
         raise codes.BAD_REQUEST.saying("a publication needs data")
-    if not await core.authoriser.may_publish(connection.identity, name, name in connection.channels):
+    if not await core.authoriser.may_publish(connection.identity, name, connection.channel(name) is not None):
         raise codes.PERMISSION_DENIED
     core.counters.publishes += 1
     began = time.perf_counter()
@@ -359,7 +359,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
 async def history(connection: ClientConnection, number: int, request: HistoryRequest) -> None:
     core, name = connection.core, request.channel
     options = options_of(connection, name)
-    if not await core.authoriser.may_read_history(connection.identity, name, name in connection.channels):
+    if not await core.authoriser.may_read_history(connection.identity, name, connection.channel(name) is not None):
         raise codes.PERMISSION_DENIED
     connection.reply(Reply(number, history=await read_history(core.log, name, options, request, core.limits.history)))
 
@@ -397,7 +397,7 @@ async def presence_stats(connection: ClientConnection, number: int, name: str) -
 
 async def _check_presence(connection: ClientConnection, name: str) -> None:
     options = options_of(connection, name)
-    subscribed = name in connection.channels
+    subscribed = connection.channel(name) is not None
     if not await connection.core.authoriser.may_see_presence(connection.identity, name, subscribed):
         raise codes.PERMISSION_DENIED
     if not options.presence:

@@ -172,7 +172,7 @@ class Hub:
         """Make the held subscriber a live one. Returns the pushes that follow its reply."""
         self.drop_hold(channel, hold, close=False)
         self.fanout.flush(channel)  # what is pending was held, too: not twice
-        channel.subscribers.add(connection)
+        channel.add(connection)
         return hold.above(head)
 
     def drop_hold(self, channel: Channel, hold: Hold, *, close: bool = True) -> None:
@@ -185,11 +185,7 @@ class Hub:
             self._close_if_unused(channel)
 
     def unsubscribe(self, connection: ClientConnection, channel: Channel) -> None:
-        channel.subscribers.discard(connection)
-        if channel.listeners is not None:
-            channel.listeners.discard(connection)
-            if not channel.listeners:
-                channel.listeners = None
+        channel.discard(connection)
         self._close_if_unused(channel)
 
     def listen(self, connection: ClientConnection, channel: Channel) -> None:

@@ -168,7 +168,7 @@ class Roster(Protocol):
         ...
 
 
-class Identity(Struct, frozen=True):
+class Identity(Struct, frozen=True, gc=False):
     """Who a connection is, as its token says. `user` is empty for an anonymous one."""
 
     user: str
@@ -179,7 +179,7 @@ class Identity(Struct, frozen=True):
     role: str = ""
 
 
-class Grant(Struct, frozen=True):
+class Grant(Struct, frozen=True, gc=False):
     """A permission to subscribe, as the authoriser gives it."""
 
     info: bytes = b""  # JSON for ClientInfo.chan_info
