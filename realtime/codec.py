@@ -16,7 +16,7 @@ from realtime import codes
 from realtime.protocol import ClientInfo, Command, JoinLeave, Publication, Push, PushReply, Reply
 
 MAX_DEPTH = 64  # nesting of objects and arrays in one command; SDK envelopes take two
-MAX_COMMANDS = 1000  # commands in one frame; a 64 KiB frame could hold 21,000 pongs
+MAX_COMMANDS = 1000  # lines of one frame, empty ones too; a 64 KiB frame could hold 21,000 pongs
 
 _decode_command = msgspec.json.Decoder(Command).decode
 _encode = msgspec.json.Encoder().encode
@@ -69,9 +69,9 @@ def decode_frame(payload: bytes) -> Iterator[Command]:
     if b"\n" not in payload and b"\r" not in payload:
         yield _decode_one(payload)
         return
-    lines = [line.translate(_NEWLINES) for line in payload.split(b"\n") if line.strip()]
-    if len(lines) > MAX_COMMANDS:
+    if payload.count(b"\n") > MAX_COMMANDS:
         raise Malformed(f"more than {MAX_COMMANDS} commands in a frame")
+    lines = [line.translate(_NEWLINES) for line in payload.split(b"\n") if line.strip()]
     try:
         commands = [_decode_one(line) for line in lines]
     except Malformed:

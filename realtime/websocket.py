@@ -128,6 +128,9 @@ class WebSocketConnection(asyncio.Protocol):
     def message_received(self, payload: bytes, binary: bool) -> None:
         """A whole message; text is valid UTF-8. Never called between `pause_reading` and `resume_reading`."""
 
+    def parsing(self) -> None:
+        """A frame has come that is no whole text message: it costs some fifty times as much, and may go on for ever."""
+
     def closed(self, code: int, reason: str) -> None:
         """The end, exactly once for an opened connection, from within whatever ended it.
 
@@ -356,6 +359,9 @@ class WebSocketConnection(asyncio.Protocol):
         Control frames may come in the middle of a message and have nothing to do with it (RFC 6455, section 5.4): a
         parser of their own sees them, so that a close frame there is answered like any other.
         """
+        self.parsing()
+        if self.paused & _CLOSED:
+            return
         message = None if frame[0] & _CONTROL else self._message
         parser = message.parser if message is not None else self.endpoint.take_parser(self._inflate)
         parser.receive_data(frame)

@@ -309,6 +309,36 @@ async def test_flood_is_refused_and_then_cut_off() -> None:
     assert (await ana.closing())[0] == 3013
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x81\x82\0\0\0\0{}",
+        b"\x81\x84\0\0\0\0\n\r\n ",
+        b"\x89\x80\0\0\0\0",
+        b"\x8a\x80\0\0\0\0",
+        b"\x81\x8d\0\0\0\0" + b'{"send": {} }',
+    ],
+    ids=["pong", "nothing", "ping frame", "pong frame", "send"],
+)
+async def test_what_asks_for_nothing_is_counted_too(frame: bytes) -> None:
+    node = Cluster(1, ClientLimits(commands_per_second=1, commands_burst=5)).nodes[0]
+    ana = await node.connected("ana")
+    for _ in range(9):
+        ana.connection.data_received(frame)
+    assert ana.close is None
+    ana.connection.data_received(frame)
+    assert (await ana.closing())[0] == 3013
+
+
+async def test_a_fragment_is_counted_too() -> None:
+    node = Cluster(1, ClientLimits(commands_per_second=1, commands_burst=5)).nodes[0]
+    ana = await node.connected("ana")
+    ana.connection.data_received(b"\x01\x80\0\0\0\0")
+    for _ in range(9):
+        ana.connection.data_received(b"\x00\x80\0\0\0\0")
+    assert (await ana.closing())[0] == 3013
+
+
 async def test_publish_rate_is_its_own() -> None:
     node = Cluster(1, ClientLimits(publishes_per_second=1, publishes_burst=2)).nodes[0]
     ana = await node.subscribed("ana", "chat:a")
