@@ -90,8 +90,13 @@ def strike(server: Server, name: str, number: int = signal.SIGKILL) -> int:
 
 async def healed(server: Server, name: str, old_pid: int) -> None:
     """Return when another process has taken the place of one that ended, and both nodes say that they are ready."""
-    await poll(lambda: pid_of(server, name) not in (0, old_pid), f"{name} comes back")
+    await replaced(server, name, old_pid)
     await whole(server)
+
+
+async def replaced(server: Server, name: str, old_pid: int) -> None:
+    """Return when another process has taken the place of one that ended."""
+    await poll(lambda: pid_of(server, name) not in (0, old_pid), f"{name} comes back")
 
 
 async def whole(server: Server) -> None:
@@ -208,6 +213,16 @@ class Book:
             self.sent[id] = name, number
             await self.publish(sender, id, f"{name} {number}")
             await asyncio.sleep(pause)  # a bound on the load, so that a recovery stays within its limit
+
+    async def talk_until(self, done: asyncio.Event, sender: RawClient, name: str) -> None:
+        """Publish one after the other for as long as something takes."""
+        number = 0
+        while not done.is_set():
+            id = str(uuid.uuid4())
+            self.sent[id] = name, number
+            await self.publish(sender, id, f"{name} {number}")
+            number += 1
+            await asyncio.sleep(0.01)
 
     async def publish(self, sender: RawClient, id: str, content: str) -> None:
         while id not in self.acknowledged:

@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,15 @@ async def hanging(stack: EmbeddedStack, server: Server, name: str) -> AsyncItera
 
 async def assert_says(server: Server, status: int, word: str, *down: str) -> None:
     """Both nodes tell the truth about what is down."""
-    for node in range(NODES):
 
-        async def told(node: int = node) -> bool:
-            code, answer = await readiness(server, node)
-            missing = {name for name, each in answer["dependencies"].items() if each["status"] == "down"}
-            return (code, answer["status"], missing) == (status, word, set(down))
+    async def told(node: int) -> bool:
+        code, answer = await readiness(server, node)
+        missing = {name for name, each in answer["dependencies"].items() if each["status"] == "down"}
+        return (code, answer["status"], missing) == (status, word, set(down))
 
-        await poll(told, f"node {node} says {status} {word}, without {down}", 10)
+    await asyncio.gather(
+        *(poll(partial(told, node), f"node {node} says {status} {word}, without {down}", 10) for node in range(NODES))
+    )
 
 
 async def hear(reader: RawClient, subscription: Subscription, what: Any, seconds: float) -> None:
@@ -261,13 +263,16 @@ async def test_i5_postgresql_away_publishes_fail_fast_and_everything_else_goes_o
             for person in crowd:
                 await hear(person, person.subscriptions[live], "ephemeral", AT_ONCE)
             assert await one.members(people.channel) == {one.client, far.client}
-            with pytest.raises(Refused) as refused:
-                async with asyncio.timeout(FIRST_REFUSAL + AT_ONCE):
-                    await one.ask(history={"channel": people.channel, "limit": 10})
-            assert refused.value.code == 100
-            answer = await call_api(server, 1, "publish", channel=f"chat:{uuid.uuid4()}", data=1)
+            answer, history, _ = await asyncio.gather(
+                call_api(server, 1, "publish", channel=f"chat:{uuid.uuid4()}", data=1),
+                one.ask_soon(history={"channel": people.channel, "limit": 10}),
+                assert_says(server, 503, "unready", "postgres"),
+                return_exceptions=True,
+            )
+            assert isinstance(answer, dict)
             assert answer["error"]["code"] == 100
-            await assert_says(server, 503, "unready", "postgres")
+            assert isinstance(history, Refused)
+            assert history.code == 100
         for unlucky in halfway:
             book.sent[unlucky["id"]] = "halfway", int(unlucky["content"].split()[1])
             await book.publish(one, unlucky["id"], unlucky["content"])
