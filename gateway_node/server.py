@@ -17,7 +17,9 @@ from typing import Any
 import httptools
 import uvicorn
 from uvicorn.lifespan.on import LifespanOn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -169,7 +171,12 @@ class GuardedHTTP(HttpToolsProtocol):
     # --- connection --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        # Not uvicorn's: that asks for the addresses, for which uvloop makes objects that live as long as the socket,
+        # 500 bytes for each of a million WebSockets. Only requests need them (see on_headers_complete).
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "http"
         self._expect(HEADER_TIMEOUT, self._head_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -252,6 +259,10 @@ class GuardedHTTP(HttpToolsProtocol):
         self._in_head = False
         self._body_size = 0
         self._expect(STALL_TIMEOUT, self._body_late)
+        if not (self.parser.should_upgrade() and self._should_upgrade()):
+            if self.client is None:
+                self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
+            self.scope["server"], self.scope["client"] = self.server, self.client
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
