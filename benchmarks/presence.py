@@ -81,7 +81,7 @@ async def _one(url: str, server: int, redis: Redis, node: Node) -> list[str]:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     await _timed(store, server, node, entering=True)
-    await store.members(channel)
+    await asyncio.sleep(0)
     gc.collect()
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

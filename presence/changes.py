@@ -104,8 +104,9 @@ class Changes:
         emptied: list[str] = []
         commands: list[Command] = []
         size = 0
-        while self._members and size < limit:
-            channel = next(iter(self._members))
+        for channel in list(islice(self._members, limit)):
+            if size == limit:
+                break
             changed = self._take_members(channel, limit - size)
             size += len(changed)
             key = keys.members(channel)
@@ -130,12 +131,11 @@ class Changes:
                     emptied.append(channel)
         arrived: list[str] = []
         departed: list[str] = []
-        while self._users and size < limit:
-            user = next(iter(self._users))
+        for user in list(islice(self._users, limit - size)):
             there = self._users.pop(user)
             (arrived if there else departed).append(user)
             commands.append(online(user, self._node, self._ttl) if there else offline(user, self._node, 0))
-            size += 1
+        self._shrink()
         before: list[Command] = []
         if entered:
             before.append(("SADD", keys.node_channels(self._node), *entered))
@@ -146,6 +146,13 @@ class Changes:
         if departed:
             commands.append(("SREM", keys.node_users(self._node), *departed))
         return before + commands
+
+    def _shrink(self) -> None:
+        """A dictionary keeps the size of the last storm: 22 bytes for each connection."""
+        if not self._members:
+            self._members = {}
+        if not self._users:
+            self._users = {}
 
     def _take_members(self, channel: str, limit: int) -> dict[str, ClientInfo | None]:
         changed = self._members[channel]

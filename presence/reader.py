@@ -45,26 +45,28 @@ class Reader:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                batch = {channel: self._waiting.pop(channel) for channel in list(islice(self._waiting, TOGETHER))}
-                try:
-                    found = await self._read(list(batch))
-                except Away as away:
-                    self._refuse(batch, str(away))
-                    self._failed()
-                except Exception:
-                    log.exception("presence: not read")
-                    self._refuse(batch, "internal error")
-                except asyncio.CancelledError:
-                    self._refuse(batch, "stopped")
-                    raise
-                else:
-                    for channel, waiting in batch.items():
-                        waiting.set_result(found[channel])
+                await self._answer({name: self._waiting.pop(name) for name in list(islice(self._waiting, TOGETHER))})
 
     def refuse_all(self, reason: str) -> None:
         """Answer those who still wait."""
         self._refuse(self._waiting, reason)
         self._waiting.clear()
+
+    async def _answer(self, batch: dict[str, Future[list[ClientInfo]]]) -> None:
+        try:
+            found = await self._read(list(batch))
+        except Away as away:
+            self._refuse(batch, str(away))
+            self._failed()
+        except Exception:
+            log.exception("presence: not read")
+            self._refuse(batch, "internal error")
+        except asyncio.CancelledError:
+            self._refuse(batch, "stopped")
+            raise
+        else:
+            for channel, waiting in batch.items():
+                waiting.set_result(found[channel])
 
     async def _read(self, channels: list[str]) -> dict[str, list[ClientInfo]]:
         await self._flushed()
