@@ -386,7 +386,7 @@ class Settings(Section):
     nodes: Annotated[int, Field(ge=1, le=1024)] = Field(default=2, description="Gateway processes that share the port.")
     roles: Roles = Field(
         default=("gateway", "api", "worker"),
-        description="What this process is: `gateway` (connections), `api`, `worker`.",
+        description="What this host does: `gateway` (connections), `api` (REST and the server API), `worker` (jobs).",
     )
     data_dir: DataDirectory = Field(
         default=Path("chalkwire-data"),

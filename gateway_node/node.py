@@ -39,7 +39,7 @@ from realtime.namespaces import ChannelOptions, Namespaces
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 from realtime.publisher import Publisher
 from realtime.wheel import TimingWheel, WheelDriver
-from storage.database import Database
+from storage.database import Database, DatabaseUnavailable
 from storage.log import PostgresLog
 from storage.rooms import RoomStore
 from storage.sessions import SessionStore
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from config.sections import Client as ClientSettings
     from config.sections import Settings
 
+WEBSOCKET_PATH = "/connection/websocket"
+SWEEP_PERIOD = 3600.0  # s between two sweeps of old logins, give or take half
+SWEEP_KEEP = 86400.0  # s that a login is kept after its end, for whoever looks into what happened
 DRAIN_RATE = 500  # connections/s that a draining node sends away at least: about what the others accept at ease
 
 logger = logging.getLogger("chalkwire.node")
@@ -113,6 +116,7 @@ class Node:
         self._driver = WheelDriver(self._wheel)
         self._endpoint = WebSocketEndpoint(
             self._wheel,
+            paths=(WEBSOCKET_PATH,) if "gateway" in settings.roles else (),
             allowed_origins=settings.client.allowed_origins,
             max_message_size=int(settings.client.max_message_size),
             outbox_limit=limits.outbox,
@@ -149,6 +153,7 @@ class Node:
         )
         self._publisher = Publisher(self._hub, self._message_log, self._broker)
         users, sessions = UserStore(self._database), SessionStore(self._database)
+        self._sessions = sessions
         rooms = RoomStore(self._database)
         namespaces = namespaces_of(settings)
         self._tokens = TokenVerifier(
@@ -192,6 +197,7 @@ class Node:
                 draining=lambda: self.core.draining,
                 allowed_origins=settings.client.allowed_origins,
                 max_body=int(settings.http.max_body),
+                api="api" in settings.roles,
             )
         )
         self._server = HTTPServer(
@@ -213,6 +219,8 @@ class Node:
         self._metrics.collections.watch()
         self._wheel.each_tick(self._collect)
         self._tasks = [asyncio.create_task(each) for each in (self._snapshots.run(), self._announce())]
+        if "worker" in self._context.settings.roles:
+            self._tasks.append(asyncio.create_task(self._sweep_sessions()))
         await self._server.start(self._context.sockets)
         garbage.settle()
         _log.info("node.serving", port=self._context.port)
@@ -289,6 +297,17 @@ class Node:
 
     def online(self) -> Iterator[tuple[str, str]]:
         return self._hub.online()
+
+    async def _sweep_sessions(self) -> None:
+        """Background work: forget logins that have been over for a day. Several nodes doing it do no harm."""
+        while True:
+            await asyncio.sleep(SWEEP_PERIOD * random.uniform(0.5, 1.5))
+            try:
+                removed = await self._sessions.sweep(keep=SWEEP_KEEP)
+            except DatabaseUnavailable:
+                continue
+            if removed:
+                _log.info("sessions.swept", removed=removed)
 
     # --- health and metrics ------------------------------------------------------------------------------------
 

@@ -52,7 +52,10 @@ class WireSchema(OpenAPISchemaPlugin):
 
 def create_app(services: Services) -> ASGIApp:
     app = Litestar(
-        route_handlers=[accounts.router(), server_api.router(), health.live, health.ready, health.metrics],
+        route_handlers=[
+            *([accounts.router(), server_api.router()] if services.api else []),
+            *(health.live, health.ready, health.metrics),
+        ],
         state=State({"services": services}),
         request_class=CheckedRequest,
         request_max_body_size=services.max_body,

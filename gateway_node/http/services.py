@@ -72,6 +72,7 @@ class Services:
     needed: frozenset[str] = frozenset({"postgres", "log_writer"})
     allowed_origins: Sequence[str] = field(default_factory=tuple)
     max_body: int = 1024 * 1024  # bytes
+    api: bool = True  # whether this process has that role; health and metrics are everywhere
 
 
 def services_of(request: Request[Any, Any, Any]) -> Services:

@@ -29,6 +29,7 @@ logger = logging.getLogger("chalkwire.messaging")
 
 ANNOUNCE_PERIOD = 5.0  # s between two announcements of a node
 ANSWER_TIMEOUT = 0.5  # s for the other nodes to say which channels they have
+HISTORY_BYTES = 4 << 20  # of publications in one answer
 ANNOUNCE_TTL = 15.0  # s after which a node that says nothing is not listed
 
 
@@ -147,7 +148,8 @@ class Messaging:
         self, channel: str, limit: int, since: StreamPosition | None = None, reverse: bool = False
     ) -> HistoryResult:
         request = HistoryRequest(channel, limit, since, reverse)
-        return await read_history(self._core.log, channel, self._options(channel), request, self._core.limits.history)
+        most = self._core.limits.history
+        return await read_history(self._core.log, channel, self._options(channel), request, most, HISTORY_BYTES)
 
     def end_session(self, user: str, session: str) -> None:
         """Disconnect the connections that a login opened, on every node."""
