@@ -158,7 +158,9 @@ class ClientConnection(WebSocketConnection):
         if not self._afford(command):
             return
         work = self._work
-        if work is not None and (work.blocked or work.backlog):
+        if work is None and self.congested:
+            work = self._work = Work()  # whoever does not read its answers gets no more of them
+        if work is not None and (work.blocked or work.backlog or self.congested):
             work.backlog.append(command)
             if len(work.backlog) >= MAX_BACKLOG and not work.paused:
                 work.paused = True
@@ -267,7 +269,7 @@ class ClientConnection(WebSocketConnection):
 
     def _resume(self, work: Work) -> None:
         backlog = work.backlog
-        while backlog and not work.blocked and self.phase != ENDED:
+        while backlog and not work.blocked and self.phase != ENDED and not self.congested:
             command = backlog.popleft()
             waiting = len(backlog)
             self._dispatch(command)
@@ -279,6 +281,11 @@ class ClientConnection(WebSocketConnection):
             self.resume_reading()
         if not backlog and not work.in_flight and not work.blocked and self._work is work:
             self._work = None
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._work is not None:
+            self._resume(self._work)
 
     # --- the end of things -------------------------------------------------------------------------------------
 

@@ -178,6 +178,11 @@ class WebSocketConnection(asyncio.Protocol):
             else:
                 self._schedule_turn()
 
+    @property
+    def congested(self) -> bool:
+        """Whether the peer does not take what was written; `resume_writing` is called when it has."""
+        return bool(self.paused & _CONGESTION)
+
     # --- opening and closing -----------------------------------------------------------------------------------
 
     def upgrade(self, transport: asyncio.Transport, request: Request) -> None:
