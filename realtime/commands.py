@@ -361,21 +361,26 @@ async def history(connection: ClientConnection, number: int, request: HistoryReq
     options = options_of(connection, name)
     if not await core.authoriser.may_read_history(connection.identity, name, connection.channel(name) is not None):
         raise codes.PERMISSION_DENIED
-    connection.reply(Reply(number, history=await read_history(core.log, name, options, request, core.limits.history)))
+    limits = core.limits
+    page = await read_history(core.log, name, options, request, most=limits.history, max_bytes=limits.outbox // 2)
+    connection.reply(Reply(number, history=page))
 
 
 async def read_history(
-    log: MessageLog, name: str, options: ChannelOptions, request: HistoryRequest, most: int
+    log: MessageLog, name: str, options: ChannelOptions, request: HistoryRequest, *, most: int, max_bytes: int
 ) -> HistoryResult:
-    """A page of a channel's history. Raises error 108 without history, 112 for a position of another epoch."""
+    """A page of a channel's history: at most `most` publications in about `max_bytes`, but one at least.
+
+    Raises error 108 without history, 112 for a position of another epoch.
+    """
     if not options.durable:
         raise codes.NOT_AVAILABLE
     limit = most if request.limit < 0 else min(request.limit, most)
     since: StreamPosition | None = request.since
     if request.reverse:
-        page = await log.read_back(name, since.offset if since else None, limit)
+        page = await log.read_back(name, since.offset if since else None, limit, max_bytes)
     else:
-        page = await log.read(name, since.offset if since else 0, limit)
+        page = await log.read(name, since.offset if since else 0, limit, max_bytes)
     if since is not None and since.epoch and since.epoch != page.head.epoch:
         raise codes.UNRECOVERABLE_POSITION
     publications: list[Publication] = [stamped(options, each) for each in page.publications]

@@ -91,12 +91,16 @@ class MessageLog(Protocol):
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         """Publications with an offset above `after`, oldest first, at most `limit`, and the head.
 
-        `limit` 0 reads the head alone. Reading stops before the publication whose data would pass `max_bytes`.
+        `limit` 0 reads the head alone. Reading stops before the publication that would pass `max_bytes`, but not
+        before the first.
         """
         ...
 
-    async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
-        """Publications with an offset below `before` (`None`: from the head), newest first, at most `limit`."""
+    async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
+        """Publications with an offset below `before` (`None`: from the head), newest first, at most `limit`.
+
+        `max_bytes` as in `read`.
+        """
         ...
 
     async def clear(self, channel: str) -> StreamPosition:

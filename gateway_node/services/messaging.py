@@ -149,7 +149,9 @@ class Messaging:
     ) -> HistoryResult:
         request = HistoryRequest(channel, limit, since, reverse)
         most = self._core.limits.history
-        return await read_history(self._core.log, channel, self._options(channel), request, most, HISTORY_BYTES)
+        return await read_history(
+            self._core.log, channel, self._options(channel), request, most=most, max_bytes=HISTORY_BYTES
+        )
 
     def end_session(self, user: str, session: str) -> None:
         """Disconnect the connections that a login opened, on every node."""

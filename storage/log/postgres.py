@@ -36,8 +36,8 @@ class PostgresLog:
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         return await self._reader.read(channel, after, limit, max_bytes)
 
-    async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
-        return await self._reader.read_back(channel, before, limit)
+    async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
+        return await self._reader.read_back(channel, before, limit, max_bytes)
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         return await self._reader.heads(channels)

@@ -64,9 +64,9 @@ class LogReader:
         """`MessageLog.read`."""
         return await self._ask(_request(channel, after, limit, max_bytes, back=False))
 
-    async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
+    async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         """`MessageLog.read_back`."""
-        return await self._ask(_request(channel, _UNLIMITED if before is None else before, limit, None, back=True))
+        return await self._ask(_request(channel, _UNLIMITED if before is None else before, limit, max_bytes, back=True))
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         """`MessageLog.heads`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from msgspec import Raw
 
@@ -65,19 +66,12 @@ class MemoryLog:
         self.reads += 1
         first = self.first.get(channel, 1)
         kept = [each for _, each in self.rows.get(channel, ()) if each.offset > after and each.offset >= first]
-        taken: list[Publication] = []
-        size = 0
-        for publication in kept[:limit]:
-            size += len(bytes(publication.data))
-            if max_bytes is not None and size > max_bytes:
-                break
-            taken.append(publication)
-        return Page(taken, self._head(channel), first)
+        return Page(_fitting(kept[:limit], max_bytes), self._head(channel), first)
 
-    async def read_back(self, channel: str, before: int | None, limit: int) -> Page:
+    async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         await self._answer()
         kept = [each for _, each in self.rows.get(channel, ()) if before is None or each.offset < before]
-        return Page(kept[::-1][:limit], self._head(channel))
+        return Page(_fitting(kept[::-1][:limit], max_bytes), self._head(channel))
 
     async def clear(self, channel: str) -> StreamPosition:
         await self._answer()
@@ -88,6 +82,12 @@ class MemoryLog:
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         await self._answer()
         return {channel: self._head(channel) for channel in channels}
+
+
+def _fitting(publications: list[Publication], max_bytes: int | None) -> list[Publication]:
+    sizes = accumulate(len(bytes(each.data)) for each in publications)
+    fitting = [each for each, size in zip(publications, sizes, strict=True) if max_bytes is None or size <= max_bytes]
+    return fitting or publications[:1]
 
 
 class MemoryNetwork:

@@ -371,6 +371,38 @@ async def test_backlog_stops_reading_until_it_is_worked_off(cluster: Cluster) ->
     assert ana.transport.reading is True
 
 
+async def test_who_does_not_read_its_answers_gets_no_more_of_them(cluster: Cluster) -> None:
+    ana = await cluster.nodes[0].subscribed("ana", "chat:a")
+    for number in range(3):
+        await ana.ask(publish={"channel": "chat:a", "data": number})
+    ana.send(history={"channel": "chat:a", "limit": 9})
+    ana.send(history={"channel": "chat:a", "limit": 9})
+    ana.connection.pause_writing()
+    last = ana.send(ping={})
+    await asyncio.sleep(0.05)
+    ana.publications  # noqa: B018 - takes in what was written
+    assert sum("history" in each for each in ana.received) == 1
+    ana.connection.resume_writing()
+    await ana.until(lambda c: c.received[-1].get("id") == last)
+    assert sum("history" in each for each in ana.received) == 2
+
+
+async def test_a_page_of_history_is_as_large_as_half_the_outbox() -> None:
+    node = Cluster(1, ClientLimits(outbox=2000)).nodes[0]
+    ana = await node.subscribed("ana", "chat:a")
+    for number in range(9):
+        await ana.ask(publish={"channel": "chat:a", "data": str(number) * 298})
+    seen = [0]
+    while seen[-1] < 9:
+        since = {"offset": seen[-1], "epoch": ""}
+        page = (await ana.ask(history={"channel": "chat:a", "limit": -1, "since": since}))["history"]
+        assert len(page["publications"]) == 3
+        seen += [each["offset"] for each in page["publications"]]
+    assert seen == list(range(10))
+    back = (await ana.ask(history={"channel": "chat:a", "limit": 9, "reverse": True}))["history"]
+    assert [each["offset"] for each in back["publications"]] == [9, 8, 7]
+
+
 async def test_everything_of_a_closed_connection_is_gone(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     ana = await node.subscribed("ana", "chat:a")

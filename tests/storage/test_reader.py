@@ -49,8 +49,22 @@ async def test_a_limit_of_zero_reads_the_head_alone(reader: LogReader) -> None:
 async def test_reading_stops_before_the_byte_limit(reader: LogReader) -> None:
     assert offsets(await reader.read("a", 2, 100, max_bytes=350)) == [3, 4, 5]
     assert offsets(await reader.read("a", 2, 100, max_bytes=300)) == [3, 4, 5]
-    assert offsets(await reader.read("a", 2, 100, max_bytes=99)) == []
     assert offsets(await reader.read("a", 2, 2, max_bytes=10_000)) == [3, 4]
+    assert offsets(await reader.read_back("a", 8, 100, max_bytes=350)) == [7, 6, 5]
+    assert offsets(await reader.read_back("a", 8, 2, max_bytes=10_000)) == [7, 6]
+
+
+async def test_one_publication_is_read_however_large(reader: LogReader) -> None:
+    assert offsets(await reader.read("a", 2, 100, max_bytes=99)) == [3]
+    assert offsets(await reader.read_back("a", 8, 100, max_bytes=0)) == [7]
+    assert offsets(await reader.read("a", 10, 100, max_bytes=99)) == []
+
+
+async def test_all_that_is_sent_of_a_publication_counts(database: Database) -> None:
+    async with database.acquire() as connection:
+        entries = [entry("b", data=b"1" * 100, info=b'{"user":"%s"}' % (b"u" * 400)) for _ in range(4)]
+        await append_batch(connection, entries)
+    assert len((await LogReader(database).read("b", 0, 100, max_bytes=1100)).publications) == 2
 
 
 async def test_a_channel_without_messages_stands_at_zero(reader: LogReader) -> None:
