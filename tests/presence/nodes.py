@@ -10,8 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from msgspec import Raw
+from redis.asyncio import Redis
 
 from presence import RedisPresence
+from presence.link import Link
+from realtime.interfaces import PresenceUnavailable
 from realtime.protocol import ClientInfo
 
 LEASE = 1.0
@@ -96,3 +99,54 @@ async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
 
 async def clients(node: Node, channel: str) -> set[str]:
     return {info.client for info in await node.store.members(channel)}
+
+
+async def known(*nodes: Node) -> None:
+    await until(lambda: all(each.store.available for each in nodes))
+
+
+def shows(observer: Node, channel: str, wanted: set[str]) -> Callable[[], Any]:
+    async def look() -> bool:
+        try:
+            return await clients(observer, channel) == wanted
+        except PresenceUnavailable:
+            return False
+
+    return look
+
+
+async def only(redis: Redis, pattern: str, wanted: set[str]) -> bool:
+    """Whether just these keys fit the pattern; braces stand for themselves."""
+    return set(await redis.keys(pattern.replace("{", "\\{"))) == wanted
+
+
+class Gate:
+    """Stands in a link's way: `shut` makes its next batch wait (as in a process that is stopped)."""
+
+    def __init__(self, link: Link) -> None:
+        self._run = link.run
+        self._open = asyncio.Event()
+        self._open.set()
+        self.waiting = False
+        self.passes = 0  # batches let through although shut
+        link.run = self._pass  # type: ignore[method-assign]
+
+    async def _pass(self, commands: Any) -> list[Any]:
+        if self.passes:
+            self.passes -= 1
+        elif not self._open.is_set():
+            self.waiting = True
+            await self._open.wait()
+            self.waiting = False
+        return await self._run(commands)
+
+    def shut(self, after: int = 0) -> None:
+        self.passes = after
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def connect(url: str) -> Redis:
+    return Redis.from_url(url, decode_responses=True, protocol=3)

@@ -1,7 +1,6 @@
 """Presence on a real Valkey: who is where, while everything works."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from msgspec import Raw
@@ -12,31 +11,6 @@ from realtime.protocol import ClientInfo
 from tests.presence.nodes import Node, clients, node, until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url, decode_responses=True, protocol=3) as client:
-        yield client
-
-
-@pytest.fixture
-async def notices(redis: Redis) -> AsyncIterator[list[str]]:
-    """What is published on `presence`."""
-    heard: list[str] = []
-
-    async def listen() -> None:
-        async for message in subscription.listen():
-            if message["type"] == "message":
-                heard.append(message["data"])  # noqa: PERF401  # as they come
-
-    subscription = redis.pubsub()
-    await subscription.subscribe("presence")
-    task = asyncio.create_task(listen())
-    yield heard
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await subscription.aclose()
 
 
 async def test_members_of_all_nodes(redis_url: str) -> None:
