@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shlex
 import shutil
 import signal
 import socket
@@ -263,10 +264,11 @@ class TestTrouble:
 
     def test_a_full_disk_is_a_sentence_and_spoils_nothing(self, folder: Path) -> None:
         """On a file system of 24 MB, in a mount namespace of its own."""
+        python = shlex.quote(sys.executable)
         script = (
             f"mount -t tmpfs -o size=24m none {folder} && "
-            f"{sys.executable} -m tests.config.holder {folder}/data; ls {folder}/data; "
-            f"mount -o remount,size=200m {folder} && exec {sys.executable} -m tests.config.holder {folder}/data"
+            f"{python} -m tests.config.holder {folder}/data; ls {folder}/data; "
+            f"mount -t tmpfs -o remount,size=200m none {folder} && exec {python} -m tests.config.holder {folder}/data"
         )
         unshare = ["unshare", "--mount", *(["--user", "--map-root-user"] if os.geteuid() else [])]
         if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
