@@ -132,7 +132,7 @@ class Redis(Section):
 class Nats(Section):
     """NATS, which carries publications between nodes."""
 
-    url: Annotated[str | None, Url(), _url_of("nats", "tls", "ws", "wss", example="nats://host:4222")] = Field(
+    url: Annotated[str | None, Url(), _url_of("nats", "tls", example="nats://host:4222")] = Field(
         default=None, repr=False, description="Where NATS is. Unset: the embedded one is started."
     )
 

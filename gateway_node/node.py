@@ -17,12 +17,13 @@ from redis.asyncio import Redis
 
 from gateway_node import garbage, metrics
 from gateway_node.authoriser import ChannelAuthoriser
-from gateway_node.broker import NatsBroker
+from gateway_node.broker import BrokerMisconfigured, NatsBroker
 from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
 from gateway_node.passwords import Passwords
+from gateway_node.processes import StartError
 from gateway_node.rpc import methods
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
@@ -35,6 +36,7 @@ from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
 from realtime.endpoint import WebSocketEndpoint
 from realtime.hub import Hub
+from realtime.interfaces import LogUnavailable
 from realtime.namespaces import ChannelOptions, Namespaces
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 from realtime.publisher import Publisher
@@ -211,10 +213,16 @@ class Node:
     # --- starting and draining ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Return when the node serves. A store that is away does not hinder it: each heals by itself."""
+        """Return when the node serves. A store that is away does not hinder it: each heals by itself.
+
+        Raises `StartError` where waiting does not help.
+        """
         self._driver.start()
-        await self._message_log.start()
-        await self._broker.start()
+        try:
+            await self._message_log.start()
+            await self._broker.start()
+        except (LogUnavailable, BrokerMisconfigured) as error:
+            raise StartError(str(error)) from None
         await self._presence.start()
         self._metrics.collections.watch()
         self._wheel.each_tick(self._collect)
