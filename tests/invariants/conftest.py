@@ -187,11 +187,19 @@ async def locked(server: Server, channel: str) -> AsyncIterator[None]:
         yield
 
 
+_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and query like '%append_messages%'"
+
+
 async def append_waits(server: Server) -> None:
     """Return when an append waits for a lock."""
     async with database(server) as connection:
-        query = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%append_messages%'"
-        await poll(lambda: connection.fetchval(query), "an append waits")
+        await poll(lambda: connection.fetchval(f"select pid {_WAITING}"), "an append waits")
+
+
+async def end_waiting_append(server: Server) -> None:
+    """End an append that waits for a lock, and return when it is gone: it will not be committed."""
+    async with database(server) as connection:
+        assert await connection.fetchval(f"select pg_terminate_backend(pid, 5000) {_WAITING}")
 
 
 # --- people --------------------------------------------------------------------------------------------------------
