@@ -8,16 +8,21 @@ take about 95 ms, which would hold up everybody else on the node, so they are do
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from realtime.codes import WRITE_ERROR
 from realtime.frames import deflated_text_frame, text_frame
 
 if TYPE_CHECKING:
     from realtime.channel import Channel
     from realtime.client import ClientConnection
+
+logger = logging.getLogger("chalkwire.fanout")
 
 SLICE_WRITES = 64  # writes between two looks at the clock (about 0.3 ms)
 SLICE_SECONDS = 0.002  # the loop is given back after this
@@ -57,16 +62,21 @@ class Batch:
 
     def write_slice(self) -> bool:
         """Write to the next readers. True when all are done."""
-        start = self.next
-        readers = self.readers[start : start + SLICE_WRITES]
+        readers = self.readers[self.next : self.next + SLICE_WRITES]
+        self.next += len(readers)
         frame = self.frame
-        if self.deflated is None:
-            for reader in readers:
-                reader.transport.write(frame)
-        else:
-            for reader in readers:
-                reader.transport.write(self.deflated if reader.deflate else frame)
-        self.next = start + len(readers)
+        try:
+            if self.deflated is None:
+                for reader in readers:
+                    reader.transport.write(frame)
+            else:
+                for reader in readers:
+                    reader.transport.write(self.deflated if reader.deflate else frame)
+        except Exception:  # a transport that refuses to be written to must cost its own reader only
+            logger.exception("a slice could not be written")
+            for reader in readers:  # some have got it, some have not: they come back and recover
+                with suppress(Exception):
+                    reader.end(WRITE_ERROR)
         return self.next >= len(self.readers)
 
 

@@ -99,7 +99,7 @@ class Client:
         self.send_raw(orjson.dumps({"id": self._next_id, **command}))
         return self._next_id
 
-    def _pull(self) -> None:
+    def pull(self) -> None:
         if not self.transport.written or self.close:
             return
         data = b"".join(self.transport.written)
@@ -116,7 +116,7 @@ class Client:
     async def until(self, condition: Any) -> Any:
         """Let the loop run until the condition on this client holds."""
         for _ in range(2000):
-            self._pull()
+            self.pull()
             found = condition(self)
             if found:
                 return found
@@ -133,17 +133,17 @@ class Client:
 
     @property
     def offsets(self) -> list[int]:
-        self._pull()
+        self.pull()
         return [p["offset"] for p in self.publications if "offset" in p]
 
     @property
     def publications(self) -> list[dict[str, Any]]:
-        self._pull()
+        self.pull()
         return [r["push"]["pub"] for r in self.received if "pub" in r.get("push", {})]
 
     @property
     def pushes(self) -> list[dict[str, Any]]:
-        self._pull()
+        self.pull()
         return [r["push"] for r in self.received if "push" in r]
 
 

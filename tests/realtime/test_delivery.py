@@ -226,6 +226,33 @@ async def test_slow_reader_is_cut_off_and_the_others_are_not(cluster: Cluster) -
     await ana.until(lambda c: c.offsets == [1])
 
 
+async def test_a_transport_that_raises_stops_nobody_elses_delivery(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = cluster.nodes[0]
+    broken = await node.subscribed("ana", "chat:a")
+    clients = [await node.subscribed(f"u{i}", "chat:a") for i in range(200)]
+
+    def write(data: bytes) -> None:
+        raise RuntimeError("broken transport")
+
+    monkeypatch.setattr(broken.transport, "write", write)
+    for publication in store(cluster, "chat:a", 1, 2, 3):
+        node.hub.publish("chat:a", publication, "e1")
+        await asyncio.sleep(0)
+    assert broken.connection.transport.is_closing()
+    # Those of its slice were told to come back; all others have everything.
+    complete = 0
+    for client in clients:
+        client.pull()
+        if client.close is None:
+            await client.until(lambda c: c.offsets == [1, 2, 3])
+            complete += 1
+        else:
+            assert client.close[0] == 3009
+    assert complete >= 200 - 2 * 64
+
+
 OFFSETS = st.lists(st.integers(1, 12), max_size=40)
 
 
