@@ -21,6 +21,9 @@ MAX_COMMANDS = 1000  # lines of one frame, empty ones too; a 64 KiB frame could 
 _decode_command = msgspec.json.Decoder(Command).decode
 _encode = msgspec.json.Encoder().encode
 _decode_raw = msgspec.json.Decoder(Raw).decode
+MAX_DIGITS = 4300  # what Python's parser takes of an integer; of more, its SDK leaves for good (bad protocol)
+_DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
+_TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
@@ -28,6 +31,17 @@ _NEWLINES = bytes.maketrans(b"\r\n", b"  ")
 
 class Malformed(Exception):
     """A frame that is not what the protocol allows. Its sender is disconnected with 3501."""
+
+
+def _outside_strings(data: bytes) -> bytes:
+    return b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+
+
+def _number_too_long(data: bytes) -> bool:
+    """Whether JSON has a number that some readers' parsers refuse, and with it everything else in the frame."""
+    if len(data) <= MAX_DIGITS or _TOO_MANY_DIGITS not in data.translate(_DIGITS_ALIKE):
+        return False  # the usual case
+    return _TOO_MANY_DIGITS in _outside_strings(data).translate(_DIGITS_ALIKE)
 
 
 def _too_deep(data: bytes) -> bool:
@@ -38,8 +52,7 @@ def _too_deep(data: bytes) -> bool:
     """
     if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
         return False  # the usual case
-    outside_strings = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    brackets = outside_strings.translate(_ONE_KIND, _NO_BRACKETS)
+    brackets = _outside_strings(data).translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return False
@@ -82,6 +95,8 @@ def decode_frame(payload: bytes) -> Iterator[Command]:
 def _decode_one(data: bytes) -> Command:
     if _too_deep(data):
         raise Malformed(f"nested deeper than {MAX_DEPTH}")
+    if _number_too_long(data):
+        raise Malformed(f"a number of more than {MAX_DIGITS} digits")
     try:
         return _decode_command(data)
     except (msgspec.DecodeError, RecursionError, OverflowError) as error:
@@ -92,12 +107,14 @@ def safe_json(data: bytes) -> bytes:
     """One JSON value that can be embedded in a reply.
 
     Raises:
-        CommandError: 107 when it is not UTF-8, not JSON, or nested deeper than 64.
+        CommandError: 107 when it is not UTF-8, not JSON, nested deeper than 64, or has a number of 4,301 digits.
     """
     if not _valid_utf8(data):
         raise codes.BAD_REQUEST.saying("data is not UTF-8")
     if _too_deep(data):
         raise codes.BAD_REQUEST.saying(f"data is nested deeper than {MAX_DEPTH}")
+    if _number_too_long(data):
+        raise codes.BAD_REQUEST.saying(f"data has a number of more than {MAX_DIGITS} digits")
     try:
         checked = bytes(_decode_raw(data))
     except (msgspec.DecodeError, RecursionError):

@@ -57,3 +57,18 @@ def test_a_mebibyte_of_what_is_no_json_is_refused_in_linear_time(unit: bytes, op
         codec.safe_json(opening + unit * (MIB // len(unit)))
     with pytest.raises(codec.Malformed):
         list(codec.decode_frame(opening + unit * (MIB // len(unit))))
+
+
+@pytest.mark.parametrize("number", ["1" * 4301, "-" + "9" * 60_000, "0." + "0" * 4301 + "1", "1e" + "0" * 4301])
+def test_a_number_that_python_clients_cannot_read_is_refused(number: str) -> None:
+    for data in (number, f"[1,{number}]", f'{{"\\\\":"\\"","a":{number}}}'):
+        with pytest.raises(codes.CommandError, match="digits"):
+            codec.safe_json(data.encode())
+        with pytest.raises(codec.Malformed, match="digits"):
+            list(codec.decode_frame(b'{"id":1,"publish":{"data":%s}}' % data.encode()))
+
+
+@pytest.mark.parametrize("data", ["1" * 4300, '"%s"' % ("1" * 60_000), '{"a\\"%s":1}' % ("1" * 60_000)])
+def test_other_digits_are_handed_on(data: str) -> None:
+    assert codec.safe_json(data.encode()) == data.encode()
+    json.loads(data)
