@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import ClientException, HTTPException
+from litestar.exceptions import ClientException, HTTPException, InternalServerException
 
 from gateway_node.http.problems import Unprocessable, trouble
 from realtime import codes
@@ -24,6 +24,13 @@ class CheckedRequest(Request[Any, Any, Any]):
     Litestar would build dictionaries and convert these; the handler's `data` is decoded from the bytes here, which
     keeps `msgspec.Raw` fields as they were sent.
     """
+
+    async def body(self) -> bytes:
+        """Raises: `ClientException` when the client hangs up in its middle, which Litestar calls a fault of ours."""
+        try:
+            return await super().body()
+        except InternalServerException as error:
+            raise ClientException(error.detail) from None
 
     async def json(self) -> Any:
         """Raises: `UnsupportedMediaType`; `ClientException` for no JSON; `Unprocessable` for JSON of another type."""
