@@ -214,6 +214,10 @@ class Book:
     acknowledged: set[str] = field(default_factory=set)
     attempts: int = 0
 
+    async def reaches(self, sender: RawClient, count: int) -> None:
+        """Return when so many messages are acknowledged, as one of the senders hears."""
+        await sender.until(lambda: len(self.acknowledged) >= count)
+
     async def talk(self, sender: RawClient, name: str, count: int, pause: float = 0.005) -> None:
         """Publish `count` messages, each when the one before is acknowledged; what got no answer is sent again."""
         for number in range(count):

@@ -214,6 +214,12 @@ class RawClient:
         assert self._socket is not None
         self._socket.transport.abort()
 
+    async def cut_and_return(self) -> None:
+        """Return when the client is back after a `cut`."""
+        before = self.connects
+        self.cut()
+        await self.until(lambda: self.connects > before)
+
     async def _keep_up(self) -> None:
         pause, longest = RECONNECT
         while not self.refused:

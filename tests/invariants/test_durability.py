@@ -35,7 +35,7 @@ async def test_i1_i2_i4_nothing_acknowledged_is_lost_when_a_process_is_killed(se
         book = Book(people.channel)
 
         async def blow() -> None:
-            await people.people[1].until(lambda: len(book.acknowledged) >= BLOW)
+            await book.reaches(people.people[1], BLOW)
             pid = strike(server, victim)
             await healed(server, victim, pid)
 
@@ -86,7 +86,7 @@ async def test_i1_i4_i9_killing_everything_at_once_costs_nothing_acknowledged(se
         book = Book(people.channel)
 
         async def blow() -> None:
-            await people.people[1].until(lambda: len(book.acknowledged) >= BLOW)
+            await book.reaches(people.people[1], BLOW)
             strike(server, "supervisor")
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(server.start)

@@ -291,7 +291,7 @@ async def test_i5_all_stores_away_at_once_and_back_in_any_order(stack: EmbeddedS
         talking = asyncio.gather(
             *(book.talk(person, f"sender-{number}", 60) for number, person in enumerate(people.people))
         )
-        await people.people[1].until(lambda: len(book.acknowledged) >= 20)
+        await book.reaches(people.people[1], 20)
         for name in ("postgres", "valkey", "nats"):
             stack.stop_one(name)
         newcomer = RawClient(server.websocket(0), people.people[1].token)

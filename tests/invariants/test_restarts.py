@@ -39,7 +39,7 @@ async def talk_during(people: Room, act: Callable[[], Awaitable[None]]) -> Book:
 
     async def acting() -> None:
         try:
-            await people.people[0].until(lambda: len(book.acknowledged) >= 20)
+            await book.reaches(people.people[0], 20)
             await act()
         finally:
             done.set()
