@@ -74,8 +74,8 @@ class Channel:
         "ahead",
         "batches",
         "epoch",
+        "expected",
         "flushed_at",
-        "gap_watched",
         "holds",
         "joining",
         "listeners",
@@ -102,7 +102,7 @@ class Channel:
         self.flushed_at = 0.0
         self.on_broker = False
         self.joining: Future[None] | None = None  # set while the broker subscription is under way
-        self.gap_watched = False  # a timer looks whether a gap closes by itself
+        self.expected = 0  # the log has come as far as this; not 0 while a timer looks whether it comes by itself
         self.repair: Future[None] | None = None  # set while missing publications are read
 
     @property

@@ -228,8 +228,7 @@ class Hub:
                 self._deliver(channel, following)
         elif place is Sequence.AHEAD:
             channel.keep(publication)
-            if channel.position is not None:
-                self._repair_soon(channel)
+            self._expect(channel, publication.offset)
         elif place is Sequence.OTHER_EPOCH:
             self._lose_position(channel)
         else:
@@ -254,25 +253,34 @@ class Hub:
         """The sweep's news: channels that changed lately. Those that are behind here fetch what they miss."""
         for name, head in heads.items():
             channel = self.channels.get(name)
-            if channel is None or channel.position is None:
+            if channel is None:
                 continue
-            if head.epoch != channel.epoch:
+            if channel.position is not None and head.epoch != channel.epoch:
                 self._lose_position(channel)
-            elif head.offset > channel.position:
-                self._repair_soon(channel)
+            elif channel.position is None or head.offset > channel.position:
+                self._expect(channel, head.offset)
 
-    def _repair_soon(self, channel: Channel) -> None:
-        if not channel.gap_watched:
-            channel.gap_watched = True
-            asyncio.get_running_loop().call_later(GAP_PATIENCE, self._repair_if_behind, channel, channel.position)
+    def _expect(self, channel: Channel, offset: int) -> None:
+        """The log has come as far as `offset`: look a little later whether this node has, too.
 
-    def _repair_if_behind(self, channel: Channel, position_then: int | None) -> None:
-        channel.gap_watched = False
-        if channel.position is None or self.channels.get(channel.name) is not channel:
+        Nobody says it a second time (the sweep tells a head once), so it is kept while the head is still being read.
+        """
+        if not channel.expected:
+            self._look_later(channel)
+        channel.expected = max(channel.expected, offset)
+
+    def _look_later(self, channel: Channel) -> None:
+        asyncio.get_running_loop().call_later(GAP_PATIENCE, self._repair_if_behind, channel)
+
+    def _repair_if_behind(self, channel: Channel) -> None:
+        if self.channels.get(channel.name) is not channel:
             return
-        if channel.ahead is None and channel.position != position_then:
-            return  # what was missing came by itself
-        self._spawn(self._repair(channel))
+        if channel.position is None:
+            self._look_later(channel)
+            return
+        expected, channel.expected = channel.expected, 0
+        if expected > channel.position:  # else what was missing came by itself
+            self._spawn(self._repair(channel))
 
     async def _repair(self, channel: Channel) -> None:
         delay = RETRY_FIRST

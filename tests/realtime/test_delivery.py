@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from msgspec import Raw
 
 from realtime import codec, codes
 from realtime.channel import Channel, Sequence
-from realtime.interfaces import Entry
+from realtime.hub import GAP_PATIENCE
+from realtime.interfaces import Entry, Page
 from realtime.namespaces import ChannelOptions
 from realtime.protocol import Publication, StreamPosition
 from tests.realtime.harness import Cluster, Node
@@ -37,6 +39,20 @@ def hand(node: Node, channel: str, publication: Publication, epoch: str = "e1") 
     node.broker.on_message(channel, codec.pack_publication(publication, epoch))
 
 
+def snapshot_before(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """From now on a read sees the log as it is at the call, and answers when the event is set."""
+    answered = asyncio.Event()
+    read = cluster.log.read
+
+    async def late(*args: Any, **kwargs: Any) -> Page:
+        page = await read(*args, **kwargs)
+        await answered.wait()
+        return page
+
+    monkeypatch.setattr(cluster.log, "read", late)
+    return answered
+
+
 async def test_what_the_broker_lost_comes_with_the_sweep(cluster: Cluster) -> None:
     one, two = cluster.nodes
     ana = await one.subscribed("ana", "chat:a")
@@ -48,6 +64,48 @@ async def test_what_the_broker_lost_comes_with_the_sweep(cluster: Cluster) -> No
     two.hub.on_heads({"chat:a": StreamPosition(3, "e1")})
     await ben.until(lambda c: c.offsets == [1, 2, 3])
     assert ana.offsets == [1, 2, 3]
+
+
+async def test_the_sweep_is_heard_while_the_first_read_is_under_way(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it tells it tells once: a head that is newer than the snapshot of the read must not be forgotten."""
+    node = cluster.nodes[0]
+    store(cluster, "chat:a", 1)
+    ana = await node.connected("ana")
+    reads, answered = cluster.log.reads, snapshot_before(cluster, monkeypatch)
+    number = ana.send(subscribe={"channel": "chat:a"})
+    await ana.until(lambda c: cluster.log.reads > reads)
+    store(cluster, "chat:a", 2)
+    node.hub.on_heads({"chat:a": StreamPosition(2, "e1")})
+    await asyncio.sleep(2 * GAP_PATIENCE)
+    answered.set()
+    reply = await ana.until(lambda c: next((each for each in c.received if each.get("id") == number), None))
+    assert reply["subscribe"]["offset"] == 1
+    await ana.until(lambda c: c.offsets == [2])
+
+
+async def test_what_was_lost_during_the_first_read_is_read(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = cluster.nodes[0]
+    store(cluster, "chat:a", 1)
+    ana = await node.connected("ana")
+    reads, answered = cluster.log.reads, snapshot_before(cluster, monkeypatch)
+    ana.send(subscribe={"channel": "chat:a"})
+    await ana.until(lambda c: cluster.log.reads > reads)
+    _lost, third = store(cluster, "chat:a", 2, 3)
+    hand(node, "chat:a", third)
+    answered.set()
+    await ana.until(lambda c: c.offsets == [2, 3])
+
+
+async def test_a_publication_on_the_way_hides_no_gap_behind_it(cluster: Cluster) -> None:
+    """The sweep knows of two, one of which then comes by itself."""
+    node = cluster.nodes[0]
+    ana = await node.subscribed("ana", "chat:a")
+    first, _lost = store(cluster, "chat:a", 1, 2)
+    node.hub.on_heads({"chat:a": StreamPosition(2, "e1")})
+    hand(node, "chat:a", first)
+    await ana.until(lambda c: c.offsets == [1, 2])
 
 
 async def test_crossing_publications_wait_for_each_other(cluster: Cluster) -> None:
