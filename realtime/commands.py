@@ -202,6 +202,9 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
     if connection.phase == ENDED:
         joining.abandon()
         return
+    if connection.channel(name) is not None:  # the server was faster
+        joining.abandon()
+        raise codes.ALREADY_SUBSCRIBED
     _go_live(connection, [joining], codec.encode_reply(Reply(number, subscribe=joining.result)))
 
 
@@ -326,7 +329,8 @@ async def refresh(connection: ClientConnection, number: int, request: RefreshReq
     identity: Identity = await connection.core.authoriser.connect(request.token)
     if identity.user != connection.user:
         raise codes.DisconnectError(codes.INVALID_TOKEN)
-    connection.identity = identity
+    # What the server subscribed at the connect, or since, stays the server's.
+    connection.identity = replace(identity, channels=connection.identity.channels)
     expires = identity.expires_at
     result = RefreshResult(connection.client, VERSION, expires > 0, _ttl(connection, expires))
     connection.reply(Reply(number, refresh=result))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from realtime import codes
+from realtime.commands import subscribe_by_server
 from realtime.core import ClientLimits
 from realtime.interfaces import Grant, Identity
 from tests.realtime.harness import Cluster
@@ -267,6 +268,36 @@ async def test_rpc_runs_and_its_failure_is_error_100(cluster: Cluster, caplog: p
     assert (await ana.ask(rpc={"method": "double", "data": 21}))["rpc"] == {"data": 42}
     reply = await ana.ask(rpc={"method": "broken"})
     assert reply["error"] == {"code": 100, "message": "internal server error", "temporary": True}
+
+
+async def test_a_subscription_by_the_server_meanwhile_is_not_doubled(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    ana = await node.connected("ana")
+    cluster.log.gate.clear()
+    by_server = asyncio.create_task(subscribe_by_server(ana.connection, "chat:a"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    number = ana.send(subscribe={"channel": "chat:a"})
+    for _ in range(10):
+        await asyncio.sleep(0)
+    cluster.log.gate.set()
+    await by_server
+    reply = await ana.until(lambda c: next((each for each in c.received if each.get("id") == number), None))
+    assert reply["error"]["code"] == 105
+    assert [channel.name for channel in ana.connection.channels].count("chat:a") == 1
+    assert "publish" in await ana.ask(publish={"channel": "chat:a", "data": 1})
+    await ana.until(lambda c: c.offsets)
+    assert ana.offsets == [1]
+
+
+async def test_refresh_keeps_what_the_server_subscribed(cluster: Cluster) -> None:
+    """Such a subscription comes back by a reconnect alone: an unsubscribe would end it for good."""
+    node = cluster.nodes[0]
+    ana = await node.connected("ana")
+    await subscribe_by_server(ana.connection, "chat:a")
+    assert "refresh" in await ana.ask(refresh={"token": "ana"})
+    ana.connection.lose_position("chat:a")
+    assert await ana.closing() == (3010, "insufficient state")
 
 
 async def test_refresh_keeps_the_user(cluster: Cluster) -> None:
