@@ -1,6 +1,6 @@
 """Who may connect, and who may do what in which channel.
 
-The rules are Centrifugo's (https://centrifugal.dev/docs/server/channels), and one more: in `room:` and `class:`
+The rules are Centrifugo's (https://centrifugal.dev/docs/server/channels), and one more: in `room:`
 channels membership decides, and in `user:` channels the user's id, whatever a token says. So a removed member is out
 even with a subscription token that is still valid.
 
@@ -138,6 +138,10 @@ class ChannelAuthoriser:
             return False
         if prefix == "user":
             return rest == identity.user
+        if prefix == "class":
+            # A class is no room: a room's members have no rights in it, least of all when they are removed, of which
+            # only the room's own log tells.
+            return False
         return await _answer(self._membership.is_member(uuid.UUID(rest), identity.user))
 
 

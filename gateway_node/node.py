@@ -288,7 +288,7 @@ class Node:
     def _tagged(self, channel: str, publication: Publication) -> None:
         """Membership changes are rows of the room's log, so that a removal reaches every node whatever was lost."""
         tags = publication.tags or {}
-        if tags.get("event") == MEMBER_REMOVED and channel.startswith(("room:", "class:")):
+        if tags.get("event") == MEMBER_REMOVED and channel.startswith("room:"):
             self._hub.unsubscribe_user(tags.get("user", ""), channel, "", codes.UNSUBSCRIBED_BY_SERVER)
 
     def _session_ended(self, user: str, session: str) -> None:
