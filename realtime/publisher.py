@@ -19,6 +19,8 @@ from realtime.interfaces import Broker, Entry, IdTaken, LogUnavailable, MessageL
 from realtime.namespaces import UNLIMITED, ChannelOptions
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 
+EVENT_TAG = "event"  # in rooms and classes it says that a row is no message, and nodes act on it
+
 
 def _no_acknowledgement() -> None:
     pass
@@ -48,9 +50,11 @@ class Publisher:
         """Publish checked JSON. Durable channels: `acknowledge` is called after the commit.
 
         Raises:
-            CommandError: 107 for data that the channel does not take, 100 (temporary) while the log is away;
+            CommandError: 107 for data or a tag that the channel does not take, 100 (temporary) while the log is away;
                 whether it was stored is then unknown, and publishing again with the same id is safe.
         """
+        if options.messages and tags and EVENT_TAG in tags:
+            raise codes.BAD_REQUEST.saying(f"the tag `{EVENT_TAG}` is the server's own in this channel")
         if skip_history or not options.durable:
             self._publish_ephemeral(channel, Publication(Raw(data), info, 0, tags), acknowledge)
             return StreamPosition()

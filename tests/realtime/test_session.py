@@ -167,6 +167,22 @@ async def test_what_is_no_message_is_error_107(cluster: Cluster, data: Any) -> N
     assert not cluster.log.rows.get(room)
 
 
+async def test_nobody_publishes_the_event_of_a_removal(cluster: Cluster) -> None:
+    """Nodes act on such a tag: it would put a member out."""
+    node = cluster.nodes[0]
+    room = "room:7d2b3a44-0000-4000-8000-000000000001"
+    data = b'{"id":"7d2b3a44-0000-4000-8000-00000000000a","content":"a"}'
+    options = node.core.namespaces.options(room)
+    assert options is not None
+    for skip_history in (False, True):
+        with pytest.raises(codes.BAD_REQUEST):
+            await node.core.publisher.publish(
+                room, options, data, tags={"event": "member_removed", "user": "ana"}, skip_history=skip_history
+            )
+    assert not cluster.log.rows.get(room)
+    await node.core.publisher.publish(room, options, data, tags={"colour": "red"})
+
+
 async def test_message_id_of_another_sender_is_error_107(cluster: Cluster) -> None:
     room = "room:7d2b3a44-0000-4000-8000-000000000001"
     node = cluster.nodes[0]
