@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from realtime import codec, codes
 from realtime.channel import Channel, Hold
-from realtime.core import CONNECTED, ENDED, VERSION
+from realtime.core import CONNECTED, ENDED, VERSION, Core
 from realtime.hub import Hub
 from realtime.interfaces import Grant, Identity, MessageLog
 from realtime.messages import stamped
@@ -98,8 +98,7 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
     if core.draining:
         raise codes.DisconnectError(codes.SHUTDOWN)
     identity = await core.authoriser.connect(request.token)
-    most = core.limits.connections_per_user
-    if most and identity.user and len(core.hub.connections_of(identity.user)) >= most:
+    if _too_many_connections(core, identity.user):
         raise codes.DisconnectError(codes.CONNECTION_LIMIT)
     connection.identity = identity
     names = dict.fromkeys(identity.channels)
@@ -117,11 +116,12 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
             for name, options, each in wanted
         ]
     )
-    if connection.phase == ENDED or core.draining:
+    too_many = _too_many_connections(core, identity.user)  # others may have come while this one waited
+    if connection.phase == ENDED or core.draining or too_many:
         for joining in joinings:
             joining.abandon()
-        if core.draining:
-            raise codes.DisconnectError(codes.SHUTDOWN)
+        if core.draining or too_many:
+            raise codes.DisconnectError(codes.SHUTDOWN if core.draining else codes.CONNECTION_LIMIT)
         return
     connection.client = core.new_client_id()
     connection.phase = CONNECTED
@@ -138,6 +138,11 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
         node=core.node,
     )
     _go_live(connection, joinings, codec.encode_reply(Reply(number, connect=result)))
+
+
+def _too_many_connections(core: Core, user: str) -> bool:
+    most = core.limits.connections_per_user
+    return bool(most and user) and len(core.hub.connections_of(user)) >= most
 
 
 async def _all_that_may(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:

@@ -404,6 +404,18 @@ async def test_too_many_channels_and_connections() -> None:
     assert (await second.closing())[0] == 3504
 
 
+async def test_connections_that_come_at_once_are_counted_too() -> None:
+    node = Cluster(1, ClientLimits(connections_per_user=3)).nodes[0]
+    clients = [node.client() for _ in range(9)]
+    for client in clients:
+        client.send(connect={"token": "ana"})
+    for client in clients:
+        await client.until(lambda c: c.received or c.close)
+    assert sum(bool(client.received) for client in clients) == 3
+    assert {client.close for client in clients} == {None, (3504, "connection limit")}
+    assert node.hub.num_connections == 3
+
+
 async def test_backlog_stops_reading_until_it_is_worked_off(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     ana = await node.subscribed("ana", "chat:a")
