@@ -116,7 +116,7 @@ class Hub:
             for connection in list(present) if isinstance(present, set) else (present,):
                 yield user, connection.client
 
-    # --- subscribing (the order of design section 3.8) ----------------------------------------------------------
+    # --- subscribing (docs/messaging.md has the order) -----------------------------------------------------------
 
     def hold(self, name: str, options: ChannelOptions, user: str) -> tuple[Channel, Hold]:
         """Register a subscriber that does not get anything yet, but misses nothing from now on."""

@@ -1,9 +1,8 @@
 """Messages of rooms and classes: what a client may send, and the one form in which the server keeps it.
 
 A client sends `{"id": "<uuid>", "type": "text", "content": "hi"}`. The server writes the message once, with the
-fields of the seed's `Message`: `id, from_user_id, room_id, content, type`; values that a client claims for the
-others are ignored. `timestamp` is the commit time, known only after the log has stored the rest, so it is added on
-the way out.
+fields `id, from_user_id, room_id, content, type`; values that a client claims for the others are ignored.
+`timestamp` is the commit time, known only after the log has stored the rest, so it is added on the way out.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class ChannelOptions:
     allow_history_for_subscriber: bool = False
     allow_history_for_anonymous: bool = False
     allow_user_limited_channels: bool = False
-    messages: bool = False  # data are chat messages with the seed's fields (built-in channels only)
+    messages: bool = False  # data are chat messages, see realtime/messages.py (built-in channels only)
     join_leave_limit: int = 0  # local subscribers above which join and leave are not pushed; 0: no limit
 
     @property

@@ -1,6 +1,6 @@
 """One WebSocket connection of the server (RFC 6455), small enough to have a million of them.
 
-Idle, it is one object with nine slots: no task, no timer, no queue, no parser. The HTTP server hands it the socket with
+Idle, it is one object with ten slots: no task, no timer, no queue, no parser. The HTTP server hands it the socket with
 the handshake's request (`WebSocketConnection.upgrade`); subclasses fill in the hooks.
 
 Reading has three lanes. A whole, masked, final text frame, which is nearly all that clients send, is unmasked and
