@@ -87,8 +87,12 @@ class NodeMetrics:
     writes: int = _counter("Writes of publications to subscribers; several publications may share one.")
     bytes_in: int = _counter("Bytes of the messages received.")
     deliveries: int = _counter("Publications handed to a subscriber.")
-    publishes: int = _counter("Publications accepted.")
+    publishes: int = _counter("Publications of clients that were acknowledged.")
+    commands: int = _counter("Commands of clients that were begun.")
     commands_refused: int = _counter("Commands answered with an error.")
+    broker_published: int = _counter("Messages handed to NATS for the other nodes.")
+    broker_received: int = _counter("Messages of other nodes that came by NATS.")
+    broker_dropped: int = _counter("Messages for other nodes that NATS could not take; the log repairs durable ones.")
     gaps_repaired: int = _counter("Holes in a channel's offsets that were filled from the log.")
     gaps_lost: int = _counter("Holes that history could not fill; the subscribers were told to start again.")
     slow_disconnects: int = _counter("Connections closed because their outbox was full.")
@@ -117,7 +121,9 @@ class NodeMetrics:
                 family.add_metric(node, value)
             yield family
         disconnects = CounterMetricFamily(
-            "chalkwire_disconnects", "Connections closed, by code (0: by the client).", labels=["node", "code"]
+            "chalkwire_disconnects",
+            "Connections closed, by code (1005: the client gave none; 1006: lost).",
+            labels=["node", "code"],
         )
         for code, count in sorted(self.disconnects.items()):
             disconnects.add_metric([self.node, str(code)], count)

@@ -348,8 +348,12 @@ class Node:
         numbers.bytes_in = endpoint.bytes_in
         numbers.deliveries = hub.fanout.deliveries
         numbers.publishes = self.core.counters.publishes
+        numbers.commands = self.core.counters.commands
         numbers.commands_refused = self.core.counters.errors
         numbers.writes = hub.fanout.writes
+        numbers.broker_published = self._broker.published
+        numbers.broker_received = self._broker.received
+        numbers.broker_dropped = self._broker.dropped
         numbers.gaps_repaired = hub.counters.gaps_repaired
         numbers.gaps_lost = hub.counters.insufficient_states
         numbers.disconnects = dict(endpoint.closes)

@@ -352,7 +352,6 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
         raise codes.BAD_REQUEST.saying("a publication needs data")
     if not await core.authoriser.may_publish(connection.identity, name, connection.channel(name) is not None):
         raise codes.PERMISSION_DENIED
-    core.counters.publishes += 1
     began = time.perf_counter()
     await core.publisher.publish(
         name,
@@ -362,6 +361,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
         info=connection.info_in(name),
         acknowledge=lambda: connection.reply(Reply(number, publish=EMPTY)),
     )
+    core.counters.publishes += 1
     core.observe_publish(time.perf_counter() - began)
 
 

@@ -35,8 +35,6 @@ RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # s between attempts while the log is away
 class HubCounters:
     """Plain numbers for the metrics: the hot path touches nothing dearer."""
 
-    publications_in: int = 0
-    duplicates_dropped: int = 0
     gaps_repaired: int = 0
     insufficient_states: int = 0
 
@@ -206,7 +204,6 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        self.counters.publications_in += 1
         if publication.offset == 0 or not channel.options.durable:
             self._push(channel, 0, publication)
         else:
@@ -231,8 +228,6 @@ class Hub:
             self._expect(channel, publication.offset)
         elif place is Sequence.OTHER_EPOCH:
             self._lose_position(channel)
-        else:
-            self.counters.duplicates_dropped += 1
 
     def _deliver(self, channel: Channel, publication: Publication) -> None:
         self._push(channel, publication.offset, publication)

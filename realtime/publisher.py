@@ -8,7 +8,6 @@ looks at another node finds its message on the way; the local fan-out comes afte
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
 from msgspec import Raw
@@ -130,7 +129,3 @@ class Publisher:
         else:
             info = codec.decode_info(codec.safe_json(envelope.info))
             self._hub.publish_join(channel, info, joined=isinstance(envelope, codec.Joined))
-
-
-def unix_ms() -> int:
-    return time.time_ns() // 1_000_000
