@@ -137,30 +137,27 @@ class Nats(Section):
     )
 
 
-def _algorithms(pem: str) -> tuple[str, ...]:
-    """The JWS algorithms of a public key, by its type (RFC 7518 section 3.1, RFC 8037 section 3.1)."""
+def _public_key(value: str | None) -> str | None:
+    """Refuse at the start what a node could verify no token with (RFC 7518, sections 3.3 and 3.4; RFC 8037)."""
+    if value is None:
+        return None
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(pem.encode())
+        key = load_pem_public_key(value.encode())
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY----- ...) is wanted") from None
     if isinstance(key, rsa.RSAPublicKey):
-        return ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+        if key.key_size < 2048:
+            raise ValueError(f"an RSA key of 2048 bits or more is wanted, and this one has {key.key_size}")
+        return value
     if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return ("EdDSA",)
-    curves = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in curves:
-        return (curves[key.curve.name],)
+        return value
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in {"secp256r1", "secp384r1", "secp521r1"}:
+        return value
     raise ValueError("an RSA, ECDSA (P-256, P-384, P-521) or EdDSA key is wanted")
-
-
-def _public_key(value: str | None) -> str | None:
-    if value is not None:
-        _algorithms(value)
-    return value
 
 
 class Token(Section):
@@ -185,16 +182,6 @@ class Token(Section):
     refresh_ttl: Positive = Field(
         default=30 * 86400, description="Seconds that a login lasts without being used (refresh token)."
     )
-
-    @property
-    def hmac_algorithms(self) -> tuple[str, ...]:
-        return ("HS256", "HS384", "HS512")
-
-    @property
-    def public_key_algorithms(self) -> tuple[str, ...]:
-        """What `public_key` may verify: never an HMAC, so that nobody signs with the public key as if it were a
-        secret. Empty without a key."""
-        return () if self.public_key is None else _algorithms(self.public_key)
 
 
 class Api(Section):
