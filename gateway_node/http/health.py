@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -44,12 +45,11 @@ async def live() -> Alive:
 
 @get("/health/ready", operation_id="ready", tags=["Operations"])
 async def ready(request: Request[Any, Any, Any]) -> Response[Readiness]:
-    """Each dependency, asked now."""
+    """Each dependency, asked within the last half second."""
     services = services_of(request)
-    errors = await asyncio.gather(*(_ask(name, check) for name, check in services.checks.items()))
+    errors = await services.answers.ask(lambda: _ask_all(services.checks))
     dependencies = {
-        name: Dependency("down" if error else "up", name in services.needed, error)
-        for name, error in zip(services.checks, errors, strict=True)
+        name: Dependency("down" if error else "up", name in services.needed, error) for name, error in errors.items()
     }
     down = {name for name, dependency in dependencies.items() if dependency.status == "down"}
     status: Literal["ready", "degraded", "unready", "draining"] = "degraded" if down else "ready"
@@ -62,6 +62,11 @@ async def ready(request: Request[Any, Any, Any]) -> Response[Readiness]:
         status_code=HTTPStatus.OK if status in {"ready", "degraded"} else HTTPStatus.SERVICE_UNAVAILABLE,
         headers={"Cache-Control": "no-store"},
     )
+
+
+async def _ask_all(checks: Mapping[str, Check]) -> dict[str, str]:
+    errors = await asyncio.gather(*(_ask(name, check) for name, check in checks.items()))
+    return dict(zip(checks, errors, strict=True))
 
 
 async def _ask(name: str, check: Check) -> str:

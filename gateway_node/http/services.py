@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +14,8 @@ from gateway_node.limits import Limits
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
+
+ANSWER_TTL = 0.5  # s
 
 Check = Callable[[], Awaitable[None]]
 """Asks a dependency for a sign of life; raises when there is none."""
@@ -53,6 +57,22 @@ class Messaging(Protocol):
     async def channels(self, pattern: str = "") -> dict[str, int]: ...
 
 
+class Answers:
+    """What the dependencies said last: anybody may ask for readiness, and asking must not become a load of its own."""
+
+    def __init__(self) -> None:
+        self._asked_at = float("-inf")
+        self._asking: asyncio.Task[dict[str, str]] | None = None
+
+    async def ask(self, ask: Callable[[], Coroutine[Any, Any, dict[str, str]]]) -> dict[str, str]:
+        """The trouble of each dependency (empty: none); asked once for everybody who asks within `ANSWER_TTL`."""
+        now = time.monotonic()
+        if self._asking is None or (self._asking.done() and now - self._asked_at > ANSWER_TTL):
+            self._asked_at = now
+            self._asking = asyncio.create_task(ask())
+        return await asyncio.shield(self._asking)
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Made by the node, once.
@@ -72,6 +92,7 @@ class Services:
     needed: frozenset[str] = frozenset({"postgres", "log_writer"})
     allowed_origins: Sequence[str] = field(default_factory=tuple)
     max_body: int = 1024 * 1024  # bytes
+    answers: Answers = field(default_factory=Answers)
     api: bool = True  # whether this process has that role; health and metrics are everywhere
 
 

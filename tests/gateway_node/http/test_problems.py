@@ -245,6 +245,20 @@ async def test_what_is_needed_makes_unready(down: str, monkeypatch: pytest.Monke
             assert "password" not in reply.text
 
 
+async def test_many_who_ask_for_readiness_ask_the_stores_once() -> None:
+    asked = 0
+
+    async def count() -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+
+    async with client_of(make_services(checks=FINE | {"postgres": count})) as client:
+        replies = await asyncio.gather(*(client.get("/health/ready") for _ in range(20)))
+    assert {reply.status_code for reply in replies} == {200}
+    assert asked <= 2  # twice, if it took longer than the answer counts
+
+
 async def test_a_draining_node_is_not_ready() -> None:
     async with client_of(make_services(draining=lambda: True)) as client:
         reply = await client.get("/health/ready")
