@@ -33,7 +33,8 @@ LONGEST_TOKEN = 1024  # characters; a channel of 255 bytes takes 765 at most, th
 MAX_MESSAGE_SIZE = 65536  # bytes of a message's data
 HEADROOM = 65536  # what our envelope, sender's info and tags may add to it
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the server before messages are dropped
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS = 5.0  # that a connection which has just been made may take to have every subscription
+CONFIRM_SECONDS = 1.0  # that a subscriber waits: a NATS that hangs must not hold up whoever connects; the sweep repairs
 RECONNECT_SECONDS = (0.1, 5.0)  # first and longest pause between attempts; each is shortened by up to half at random
 RESUBSCRIBE_BATCH = 1000  # subscriptions sent between two answers of the server
 LINGER_SECONDS = 5.0  # a channel that nobody here needs any more stays subscribed so long: people come back
@@ -158,7 +159,7 @@ class NatsBroker:
             raise BrokerUnavailable("NATS is away")
         self._write(_sub(subject_of(channel), sid))  # the server ignores one that it has
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with asyncio.timeout(CONFIRM_SECONDS):
                 taken = await self._flushed()
         except TimeoutError:
             taken = False

@@ -89,6 +89,7 @@ def limits_of(client: ClientSettings) -> ClientLimits:
         connect_timeout=_ticks(client.connect_timeout),
         expired_grace=_ticks(client.expired_grace),
         outbox=int(client.outbox),
+        message=int(client.max_message_size),
         channels=client.channel_limit,
         commands_per_second=client.commands_per_second,
         commands_burst=client.commands_burst,
@@ -98,6 +99,13 @@ def limits_of(client: ClientSettings) -> ClientLimits:
         history=client.history_limit,
         recovery=client.recovery_limit,
     )
+
+
+def drain_steps(connections: int, window: float) -> tuple[int, float]:
+    """In how many steps a draining node sends its connections away, and the seconds after each."""
+    seconds = min(window, connections / DRAIN_RATE)
+    steps = max(1, math.ceil(seconds * 10))
+    return steps, seconds / steps
 
 
 def _ticks(seconds: float) -> int:
@@ -259,14 +267,12 @@ class Node:
         """Disconnect with 3001, spread over at most `window` seconds: all at once would be a storm elsewhere."""
         connections = list(self._endpoint.connections)
         random.shuffle(connections)
-        seconds = min(window, len(connections) / DRAIN_RATE)
-        steps = max(1, round(seconds * 10))
+        steps, pause = drain_steps(len(connections), window)
         for step in range(steps):
             for connection in connections[step::steps]:
                 assert isinstance(connection, ClientConnection)
                 connection.end(codes.SHUTDOWN)
-            if seconds:
-                await asyncio.sleep(seconds / steps)
+            await asyncio.sleep(pause)
 
     # --- what others tell --------------------------------------------------------------------------------------
 

@@ -98,6 +98,8 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
     if core.draining:
         raise codes.DisconnectError(codes.SHUTDOWN)
     identity = await core.authoriser.connect(request.token)
+    if len(personal_channel(identity.user).encode()) > MAX_CHANNEL_LENGTH:
+        raise codes.DisconnectError(codes.INVALID_TOKEN)
     if _too_many_connections(core, identity.user):
         raise codes.DisconnectError(codes.CONNECTION_LIMIT)
     connection.identity = identity

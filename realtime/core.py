@@ -29,6 +29,7 @@ class ClientLimits:
     connect_timeout: int = 10
     expired_grace: int = 25
     outbox: int = 1024 * 1024
+    message: int = 64 * 1024
     channels: int = 128
     commands_per_second: float = 100.0
     commands_burst: int = 500

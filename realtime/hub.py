@@ -28,6 +28,7 @@ logger = logging.getLogger("chalkwire.hub")
 
 GAP_PATIENCE = 0.05  # s a publication that is ahead waits for those before it
 REPAIR_PAGE = 1000  # publications read at once
+REPAIR_BYTES = 256 * 1024  # of data read at once: all readers get it in one go, and none may choke on it
 RETRY_FIRST, RETRY_MOST = 0.2, 5.0  # s between attempts while the log is away
 
 
@@ -297,7 +298,7 @@ class Hub:
     async def _read_missing(self, channel: Channel) -> None:
         try:
             while channel.position is not None:
-                page = await self.log.read(channel.name, channel.position, REPAIR_PAGE)
+                page = await self.log.read(channel.name, channel.position, REPAIR_PAGE, REPAIR_BYTES)
                 before = channel.position
                 if before is None:
                     return

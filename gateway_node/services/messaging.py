@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from realtime import codes
 from realtime.commands import read_history, subscribe_by_server
@@ -36,7 +36,7 @@ ANNOUNCE_TTL = 15.0  # s after which a node that says nothing is not listed
 class DisconnectUser(Struct, tag="disconnect", array_like=True):
     user: str
     client: str
-    code: int
+    code: Annotated[int, Meta(ge=3000, le=4999)]
     reason: str
 
 
@@ -123,6 +123,10 @@ class Messaging:
     ) -> StreamPosition:
         """Publish checked JSON; the position is empty outside the log."""
         options = self._options(channel)
+        if len(data) > self._core.limits.message:
+            raise codes.LIMIT_EXCEEDED.saying(f"data is longer than {self._core.limits.message} bytes")
+        if skip_history and options.messages:
+            raise codes.BAD_REQUEST.saying("messages of rooms and classes are in their history")
         return await self._core.publisher.publish(
             channel, options, data, id=id, sender=sender, info=info, tags=tags, skip_history=skip_history
         )

@@ -118,6 +118,13 @@ async def test_refusals(messaging: list[Messaging]) -> None:
         with pytest.raises(codes.CommandError) as caught:
             await call
         assert caught.value.code == 108
+    for call in (
+        messaging[0].publish("chat:a", b'"' + b"x" * 65536 + b'"'),
+        messaging[0].publish("room:1", b"1", skip_history=True),
+    ):
+        with pytest.raises(codes.CommandError) as caught:
+            await call
+        assert caught.value.code in (106, 107)
     for wrong in ({"code": 2999}, {"code": 5000}, {"reason": "x" * 124}):
         with pytest.raises(codes.CommandError) as caught:
             await messaging[0].disconnect("ana", **wrong)  # type: ignore[arg-type]
