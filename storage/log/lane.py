@@ -77,6 +77,7 @@ class Lane:
         self._arrived = asyncio.Event()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
         self._down: str = ""  # why PostgreSQL is known to be away; empty: it is not
+        self._full = False  # whether the last batch found no room
         self._stopping = False
         self.first_attempt = asyncio.Event()  # set when the first connection is made or has failed
 
@@ -147,11 +148,15 @@ class Lane:
                 return
             except asyncpg.InsufficientResourcesError as error:
                 # Disk full: it was rolled back, and another attempt now ends the same way.
+                if not self._full:
+                    self._full = True
+                    _log.error("postgresql_full", reason=explain(error))
                 self._fail(batch, f"PostgreSQL: {explain(error)}")
                 return
             except (asyncpg.TransactionRollbackError, *TROUBLE) as error:
                 reason = f"PostgreSQL is not available: {explain(error)}"
             else:
+                self._full = False
                 for request, outcome in zip(batch, outcomes, strict=True):
                     request.reply(outcome)
                 return

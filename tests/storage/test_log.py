@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from msgspec import Raw
+from structlog.testing import capture_logs
 
 from realtime.interfaces import Entry, IdTaken, LogUnavailable, Rejected
 from realtime.protocol import ClientInfo, Publication, StreamPosition
@@ -242,9 +243,11 @@ async def test_a_full_disk_is_told_at_once_and_heals(
         """
     )
     message = entry("a")
-    for _ in range(2):
-        with pytest.raises(LogUnavailable, match="No space left on device"):
-            await asyncio.wait_for(log.append(message), 2)
+    with capture_logs() as lines:
+        for _ in range(2):
+            with pytest.raises(LogUnavailable, match="No space left on device"):
+                await asyncio.wait_for(log.append(message), 2)
+    assert [line["event"] for line in lines] == ["postgresql_full"], "said once"
     assert (await log.read("a", 0, 10)).head.offset == 1, "reading goes on"
     await connection.execute("drop trigger full_disk on messages")
     assert (await log.append(message)).offset == 2
