@@ -185,19 +185,9 @@ class Joining:
         self.hub.drop_hold(self.channel, self.hold)
 
 
-def options_of(connection: ClientConnection, channel: str) -> ChannelOptions:
-    """The rules of a channel. Raises error 107 for an impossible name, 102 for an unknown namespace."""
-    if not channel or len(channel.encode()) > MAX_CHANNEL_LENGTH:
-        raise codes.BAD_REQUEST.saying(f"a channel name has 1 to {MAX_CHANNEL_LENGTH} bytes")
-    options = connection.core.namespaces.options(channel)
-    if options is None:
-        raise codes.UNKNOWN_CHANNEL
-    return options
-
-
 async def subscribe(connection: ClientConnection, number: int, request: SubscribeRequest) -> None:
     core, name = connection.core, request.channel
-    options = options_of(connection, name)
+    options = connection.core.namespaces.require(name)
     if connection.channel(name) is not None:
         raise codes.ALREADY_SUBSCRIBED
     if core.limits.channels and len(connection.channels) >= core.limits.channels:
@@ -219,7 +209,9 @@ async def subscribe_by_server(connection: ClientConnection, name: str) -> None:
     """Subscribe a live connection on the server's decision, and tell it so."""
     if connection.channel(name) is not None or connection.phase != CONNECTED:
         return
-    joining = await _join(connection, name, options_of(connection, name), SubscribeRequest(channel=name), Grant())
+    joining = await _join(
+        connection, name, connection.core.namespaces.require(name), SubscribeRequest(channel=name), Grant()
+    )
     if connection.phase == ENDED or connection.channel(name) is not None:
         joining.abandon()
         return
@@ -348,7 +340,7 @@ async def refresh(connection: ClientConnection, number: int, request: RefreshReq
 
 async def publish(connection: ClientConnection, number: int, request: PublishRequest) -> None:
     core, name = connection.core, request.channel
-    options = options_of(connection, name)
+    options = connection.core.namespaces.require(name)
     data = bytes(request.data)
     if not data:
         raise codes.BAD_REQUEST.saying("a publication needs data")
@@ -369,7 +361,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
 
 async def history(connection: ClientConnection, number: int, request: HistoryRequest) -> None:
     core, name = connection.core, request.channel
-    options = options_of(connection, name)
+    options = connection.core.namespaces.require(name)
     if not await core.authoriser.may_read_history(connection.identity, name, connection.channel(name) is not None):
         raise codes.PERMISSION_DENIED
     limits = core.limits
@@ -412,7 +404,7 @@ async def presence_stats(connection: ClientConnection, number: int, name: str) -
 
 
 async def _check_presence(connection: ClientConnection, name: str) -> None:
-    options = options_of(connection, name)
+    options = connection.core.namespaces.require(name)
     subscribed = connection.channel(name) is not None
     if not await connection.core.authoriser.may_see_presence(connection.identity, name, subscribed):
         raise codes.PERMISSION_DENIED

@@ -33,8 +33,8 @@ class ClientLimits:
     channels: int = 128
     commands_per_second: float = 100.0
     commands_burst: int = 500
-    publishes_per_second: float = 50.0
-    publishes_burst: int = 200
+    publishes_per_second: float = 20.0
+    publishes_burst: int = 100
     connections_per_user: int = 0
     history: int = 1000
     recovery: int = 1000

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
+
+from realtime import codes
 
 MAX_CHANNEL_LENGTH = 255  # bytes, as Centrifugo's default
 
@@ -86,12 +89,28 @@ BUILT_IN: Mapping[str, ChannelOptions] = {
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """The rules of every channel. `options(channel)` is `None` for a name that nothing describes."""
+    """The rules of every channel."""
 
     configured: Mapping[str, ChannelOptions] = field(default_factory=dict)
     without_namespace: ChannelOptions = ChannelOptions()
 
+    def require(self, channel: str) -> ChannelOptions:
+        """The rules of a channel that somebody names.
+
+        Raises error 107 for what is no channel name, 102 for one that nothing describes.
+        """
+        if not channel or len(channel.encode(errors="replace")) > MAX_CHANNEL_LENGTH:
+            raise codes.BAD_REQUEST.saying(f"a channel name has 1 to {MAX_CHANNEL_LENGTH} bytes")
+        prefix, _, rest = channel.partition(":")
+        if not (channel.isascii() or prefix == "user") or not channel.isprintable():
+            raise codes.BAD_REQUEST.saying("a channel name is printable ASCII")
+        options = self.options(channel)
+        if options is None or (options.messages and not _is_canonical_uuid(rest)):
+            raise codes.UNKNOWN_CHANNEL
+        return options
+
     def options(self, channel: str) -> ChannelOptions | None:
+        """The rules of a channel; `None` where there are none."""
         prefix, colon, rest = channel.partition(":")
         if not colon:
             return self.without_namespace
@@ -99,3 +118,11 @@ class Namespaces:
             return None
         # `$` marks a channel that needs a subscription token; it is no part of the namespace's name.
         return BUILT_IN.get(prefix) or self.configured.get(prefix.removeprefix("$"))
+
+
+def _is_canonical_uuid(text: str) -> bool:
+    """So that a room has one channel only."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

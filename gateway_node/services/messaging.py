@@ -22,7 +22,7 @@ from realtime import codes
 from realtime.commands import read_history, subscribe_by_server
 from realtime.core import VERSION, Core
 from realtime.interfaces import Broker, LogUnavailable, PresenceStats, PresenceUnavailable
-from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
+from realtime.namespaces import ChannelOptions
 from realtime.protocol import ClientInfo, HistoryRequest, HistoryResult, StreamPosition
 
 logger = logging.getLogger("chalkwire.messaging")
@@ -103,12 +103,7 @@ class Messaging:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _options(self, channel: str) -> ChannelOptions:
-        if not channel or len(channel.encode()) > MAX_CHANNEL_LENGTH:
-            raise codes.BAD_REQUEST.saying(f"a channel name has 1 to {MAX_CHANNEL_LENGTH} bytes")
-        options = self._core.namespaces.options(channel)
-        if options is None:
-            raise codes.UNKNOWN_CHANNEL
-        return options
+        return self._core.namespaces.require(channel)
 
     async def publish(
         self,

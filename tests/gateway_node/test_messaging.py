@@ -106,7 +106,15 @@ async def test_removed_history_cannot_be_recovered_from(cluster: Cluster, messag
 
 
 async def test_refusals(messaging: list[Messaging]) -> None:
-    for channel, code in (("", 107), ("a" * 256, 107), ("nowhere:a", 102)):
+    for channel, code in (
+        ("", 107),
+        ("a" * 256, 107),
+        ("chat:é", 107),
+        ("chat:\0", 107),
+        ("nowhere:a", 102),
+        ("room:not-a-uuid", 102),
+        ("room:7D2B3A44-0000-4000-8000-000000000001", 102),
+    ):
         with pytest.raises(codes.CommandError) as caught:
             await messaging[0].publish(channel, b"1")
         assert caught.value.code == code
@@ -120,7 +128,7 @@ async def test_refusals(messaging: list[Messaging]) -> None:
         assert caught.value.code == 108
     for call in (
         messaging[0].publish("chat:a", b'"' + b"x" * 65536 + b'"'),
-        messaging[0].publish("room:1", b"1", skip_history=True),
+        messaging[0].publish("room:7d2b3a44-0000-4000-8000-000000000001", b"1", skip_history=True),
     ):
         with pytest.raises(codes.CommandError) as caught:
             await call

@@ -200,7 +200,7 @@ async def test_refusals(cluster: Cluster) -> None:
         ({"subscribe": {"channel": "a" * 256}}, 107),
         ({"subscribe": {"channel": "nowhere:a"}}, 102),
         ({"subscribe": {"channel": "chat:"}}, 102),
-        ({"subscribe": {"channel": "room:1"}}, 103),
+        ({"subscribe": {"channel": "room:7d2b3a44-0000-4000-8000-000000000001"}}, 103),
         ({"subscribe": {"channel": "user:ana"}}, 105),
         ({"publish": {"channel": "chat:a", "data": 1}}, 103),
         ({"publish": {"channel": "chat:a"}}, 107),
