@@ -20,16 +20,19 @@ DataDirectory = Annotated[
 ]
 
 
+def read(config: Path | None, data_dir: Path | None, **given: Any) -> Settings:
+    """The settings of every source. `None` means: not given on the command line. Raises `SettingsError`."""
+    from config.settings import load_settings
+
+    return load_settings(config, without_none({"data_dir": data_dir, **given}))
+
+
 def load(config: Path | None, data_dir: Path | None, **given: Any) -> Settings:
-    """The settings of every source, with the generated secrets. `None` means: not given on the command line.
+    """The same for a command that ends where they are wrong. Raises `Trouble`."""
+    from config.settings import SettingsError
 
-    Raises `Trouble`.
-    """
-    from config.settings import SettingsError, load_settings
-
-    overrides = without_none({"data_dir": data_dir, **given})
     try:
-        return load_settings(config, overrides)
+        return read(config, data_dir, **given)
     except SettingsError as error:
         raise Trouble(str(error), status=2) from None
 

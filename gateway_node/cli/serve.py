@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from gateway_node.cli.options import ConfigFile, DataDirectory, load
-
-if TYPE_CHECKING:
-    from config.sections import Settings
+from gateway_node.cli.options import ConfigFile, DataDirectory, load, read
 
 
 def serve(
@@ -27,8 +24,6 @@ def serve(
     """Run the server until Ctrl-C or SIGTERM."""
     from gateway_node.supervisor import Supervisor
 
-    def settings() -> Settings:
-        http = {"host": host, "port": port, "node_port_base": node_port_base}
-        return load(config, data_dir, nodes=nodes, roles=roles, http=http)
-
-    raise typer.Exit(Supervisor(settings(), reload=settings).run())
+    given = {"nodes": nodes, "roles": roles, "http": {"host": host, "port": port, "node_port_base": node_port_base}}
+    settings = load(config, data_dir, **given)
+    raise typer.Exit(Supervisor(settings, reload=lambda: read(config, data_dir, **given)).run())
