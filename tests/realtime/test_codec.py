@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realtime import codec, codes
@@ -72,3 +72,41 @@ def test_a_number_that_python_clients_cannot_read_is_refused(number: str) -> Non
 def test_other_digits_are_handed_on(data: str) -> None:
     assert codec.safe_json(data.encode()) == data.encode()
     json.loads(data)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *(b'{"id":1,', b'"publish":{', b'"channel":"chat:a",', b'"data":', b'"connect":{}', b'"x":1', b"null"),
+        *(b"{}", b"[", b"]", b"}", b",", b'"', b" ", b"\n", b"\r", b"-", b"1e999"),
+        *(b"\\u0000", b"\\ud800", b"\x00", b"\xff"),
+    ]
+)
+
+
+@given(st.lists(FRAGMENTS | st.binary(max_size=8), max_size=30).map(b"".join))
+@settings(max_examples=500, deadline=None)
+def test_a_frame_is_commands_or_malformed_and_what_is_handed_on_is_one_line_of_json(frame: bytes) -> None:
+    """Against the standard library's decoder: raw data of a command that is taken can be read by everybody."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        return  # the connection has ended with 1007 before anybody looks at it
+    try:
+        commands = list(codec.decode_frame(frame))
+    except codec.Malformed:
+        return
+    for command in commands:
+        if command.publish is not None and bytes(command.publish.data):
+            data = bytes(command.publish.data)
+            json.loads(data)
+            assert b"\n" not in data and b"\r" not in data
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(), st.lists, max_leaves=20))
+@settings(max_examples=200, deadline=None)
+def test_data_comes_out_of_a_command_as_it_went_in(value: object) -> None:
+    frame = json.dumps({"id": 7, "publish": {"channel": "chat:a", "data": value}}, indent=1).encode()
+    (command,) = codec.decode_frame(frame)
+    assert command.id == 7 and command.publish is not None
+    assert json.loads(bytes(command.publish.data)) == value
+    assert json.loads(codec.safe_json(bytes(command.publish.data))) == value
