@@ -338,6 +338,36 @@ class Limits(Section):
     requests_per_user: Count = Field(default=600, description="HTTP requests a minute of one user.")
 
 
+class Chat(Section):
+    """Rooms of people."""
+
+    small_room: Positive = Field(
+        default=100,
+        description="Members up to which a room is small: everybody sees who has read, who types and who comes and "
+        "goes. Above, they see numbers.",
+    )
+    pulse: Seconds = Field(
+        default=1.0, description="Seconds between two pushes of receipts, of typing and of numbers into one room."
+    )
+
+
+class Files(Section):
+    """Files that people share."""
+
+    url: Annotated[str | None, Url(), _url_of("file", "s3", "gs", "az", example="s3://bucket/prefix")] = Field(
+        default=None,
+        repr=False,
+        description="Object store of the files. Unset: the folder `files` in the data directory.",
+    )
+    max_size: Annotated[ByteSize, Field(ge=KIB, le=1024 * 1024 * MIB)] = Field(
+        default=ByteSize(100 * MIB), description="Largest file; a larger one is answered with 413."
+    )
+    orphan_ttl: Seconds = Field(
+        default=86400.0, description="Seconds after which an upload that no message carries is removed."
+    )
+    link_ttl: Seconds = Field(default=3600.0, description="Seconds that a download link is valid.")
+
+
 class Log(Section):
     """JSON lines on stderr."""
 
@@ -388,5 +418,7 @@ class Settings(Section):
     channel: Channel = Channel()
     client: Client = Client()
     limits: Limits = Limits()
+    chat: Chat = Chat()
+    files: Files = Files()
     log: Log = Log()
     drain: Drain = Drain()

@@ -18,16 +18,20 @@ from redis.asyncio import Redis
 from gateway_node import garbage, metrics
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.broker import BrokerMisconfigured, NatsBroker
+from gateway_node.chat import Chat
 from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
 from gateway_node.passwords import Passwords
 from gateway_node.processes import StartError
-from gateway_node.rpc import methods
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
+from gateway_node.services.files import Files
+from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import ANNOUNCE_PERIOD, Messaging, describe
+from gateway_node.services.people import People
+from gateway_node.services.reading import Reading
 from gateway_node.services.rooms import MEMBER_REMOVED, Rooms
 from gateway_node.tokens import TokenVerifier
 from presence import RedisPresence
@@ -190,11 +194,19 @@ class Node:
             observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
-        self.core.rpc = methods(Rooms(rooms, self._publisher))
+        self._chat = Chat(
+            Rooms(rooms, self._publisher),
+            Messages(self._database),
+            Reading(self._database),
+            People(self._database),
+            Files(self._database),
+        )
+        self.core.rpc = self._chat.methods()
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
         app = create_app(
             Services(
                 messaging=self._messaging,
+                chat=self._chat,
                 accounts=accounts,
                 authoriser=self.core.authoriser,
                 limits=Limits(
@@ -232,6 +244,7 @@ class Node:
         except (LogUnavailable, BrokerMisconfigured) as error:
             raise StartError(str(error)) from None
         await self._presence.start()
+        await self._chat.start()
         self._metrics.collections.watch()
         self._wheel.each_tick(self._collect)
         self._tasks = [asyncio.create_task(each) for each in (self._snapshots.run(), self._announce())]
@@ -253,6 +266,7 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._send_away(settings.window)
         await self._server.drain(max(deadline - loop.time(), 1.0))
+        await self._chat.stop()
         await self._message_log.close()
         await self._hub.close()
         await self._presence.stop()

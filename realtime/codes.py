@@ -23,6 +23,7 @@ class CommandError(Exception):
     code: ClassVar[int]
     message: str
     temporary: ClassVar[bool]
+    pointer: str | None = None  # the JSON pointer of the field at fault, where it is one
 
     def __init__(self, message: str | None = None) -> None:
         if message is not None:
@@ -33,6 +34,13 @@ class CommandError(Exception):
     def saying(cls, message: str) -> CommandError:
         """The same code with a message that says more."""
         return cls(message)
+
+    @classmethod
+    def at(cls, pointer: str, message: str) -> CommandError:
+        """The same code, about the field at a JSON pointer (RFC 6901), which the message begins with."""
+        error = cls(f"{pointer}: {message}")
+        error.pointer = pointer
+        return error
 
     def reply(self) -> ErrorReply:
         return ErrorReply(self.code, self.message, self.temporary)
@@ -56,6 +64,8 @@ EXPIRED = _error(110, "expired")
 TOO_MANY_REQUESTS = _error(111, "too many requests", temporary=True)
 UNRECOVERABLE_POSITION = _error(112, "unrecoverable position")
 PRESENCE_UNKNOWN = _error(1001, "presence unknown", temporary=True)
+NOT_FOUND = _error(1002, "not found")
+CONFLICT = _error(1003, "changed meanwhile")
 
 
 @dataclass(frozen=True, slots=True)

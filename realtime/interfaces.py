@@ -26,6 +26,10 @@ class Rejected(Exception):
     """The log will never take this entry; the message says why."""
 
 
+class Refused(Exception):
+    """The channel takes no message of this sender now: it is closed, or they are muted. The message says which."""
+
+
 class BrokerUnavailable(Exception):
     """The broker is away; the log repairs what it misses."""
 
@@ -51,7 +55,10 @@ class Entry(Struct, array_like=True):
     tags: bytes = b""  # JSON object of strings
     history_size: int = 0
     history_ttl: int = 0
-    counted: bool = True  # whether people count it as unread
+    counted: bool = True  # whether it is a message, which people count as unread, and not an event
+    mentions: tuple[str, ...] = ()  # users (UUIDs) whose mention count it raises
+    search: str = ""  # the text by which it is found; empty: it is not
+    target: bytes = b""  # of an event: the id of the message that it is about
 
 
 class Appended(Struct, array_like=True):
@@ -84,7 +91,7 @@ class MessageLog(Protocol):
     async def append(self, entry: Entry) -> Appended:
         """Return after the commit. Appends of one channel are stored in the order of the calls.
 
-        Raises `IdTaken`, `Rejected`, `LogUnavailable`.
+        Raises `IdTaken`, `Rejected`, `Refused`, `LogUnavailable`.
         """
         ...
 
@@ -188,6 +195,7 @@ class Grant(Struct, frozen=True, gc=False):
 
     info: bytes = b""  # JSON for ClientInfo.chan_info
     expires_at: int = 0  # Unix seconds; 0: never
+    pair: tuple[str, str] | None = None  # the two users of a direct room
 
 
 class Authoriser(Protocol):

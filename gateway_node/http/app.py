@@ -18,12 +18,15 @@ from litestar.types import ASGIApp
 from litestar.typing import FieldDefinition
 from msgspec import Raw
 
-from gateway_node.http import accounts, health, problems, server_api
+from gateway_node.http import accounts, files, health, messages, people, problems, reading, rooms, server_api, web
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
 from gateway_node.http.reference import POLICY, ReferencePage
 from gateway_node.http.services import Services
 from realtime.protocol import ClientInfo
+
+API = (accounts, rooms, messages, reading, people, files, server_api, web)
+"""What only processes with the role `api` serve."""
 
 DESCRIPTION = (
     "A real-time messaging server for chat and live classes. Clients speak the Centrifuge protocol on "
@@ -53,7 +56,7 @@ class WireSchema(OpenAPISchemaPlugin):
 def create_app(services: Services) -> ASGIApp:
     app = Litestar(
         route_handlers=[
-            *([accounts.router(), server_api.router()] if services.api else []),
+            *([each.router() for each in API] if services.api else []),
             *(health.live, health.ready, health.metrics),
         ],
         state=State({"services": services}),

@@ -26,6 +26,14 @@ from storage.database import DatabaseUnavailable
 MEDIA_TYPE = "application/problem+json"
 BEARER = {"WWW-Authenticate": 'Bearer realm="chalkwire"'}
 SOON = {"Retry-After": "1"}
+STATUSES = {
+    codes.PERMISSION_DENIED.code: HTTPStatus.FORBIDDEN,
+    codes.UNKNOWN_CHANNEL.code: HTTPStatus.NOT_FOUND,
+    codes.NOT_FOUND.code: HTTPStatus.NOT_FOUND,
+    codes.CONFLICT.code: HTTPStatus.CONFLICT,
+    codes.LIMIT_EXCEEDED.code: HTTPStatus.CONFLICT,
+}
+"""How the refusals of services are said over HTTP."""
 
 _log = structlog.get_logger(__name__)
 _PATH = re.compile(r" - at `\$(?P<path>.*)`$")
@@ -139,9 +147,10 @@ def _command(request: Request[Any, Any, Any], error: codes.CommandError) -> Resp
         return unavailable(request, error)
     if error.code in {codes.TOKEN_EXPIRED.code, codes.EXPIRED.code}:
         return answer(request, HTTPStatus.UNAUTHORIZED, error.message, headers=BEARER)
-    if error.code == codes.PERMISSION_DENIED.code:
-        return answer(request, HTTPStatus.FORBIDDEN, error.message)
-    return answer(request, HTTPStatus.BAD_REQUEST, error.message)
+    if error.pointer is not None:
+        detail = error.message.removeprefix(f"{error.pointer}: ")
+        return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, error.message, [Trouble(detail, pointer=error.pointer)])
+    return answer(request, STATUSES.get(error.code, HTTPStatus.BAD_REQUEST), error.message)
 
 
 def _disconnect(request: Request[Any, Any, Any], error: codes.DisconnectError) -> Response[bytes]:

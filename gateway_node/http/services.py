@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from litestar import Request
 
+from gateway_node.chat import Chat
 from gateway_node.limits import Limits
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
@@ -82,6 +83,7 @@ class Services:
     """
 
     messaging: Messaging
+    chat: Chat
     accounts: Accounts
     authoriser: Authoriser
     limits: Limits

@@ -111,6 +111,7 @@ def make_services(**changes: Any) -> Services:
 
     given: dict[str, Any] = {
         "messaging": RecordingMessaging(),
+        "chat": None,
         "accounts": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores(), NoStores()),
         "limits": Limits(Buckets(None)),

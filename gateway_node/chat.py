@@ -1,0 +1,49 @@
+"""The chat: its services, made once a node, and given to RPC and HTTP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway_node.rpc import files as file_methods
+from gateway_node.rpc import messages as message_methods
+from gateway_node.rpc import people as people_methods
+from gateway_node.rpc import reading as reading_methods
+from gateway_node.rpc import rooms as room_methods
+from gateway_node.services.files import Files
+from gateway_node.services.messages import Messages
+from gateway_node.services.people import People
+from gateway_node.services.reading import Reading
+from gateway_node.services.rooms import Rooms
+from realtime.core import RPC
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Every service of the chat, by the noun that it is about."""
+
+    rooms: Rooms
+    messages: Messages
+    reading: Reading
+    people: People
+    files: Files
+
+    def methods(self) -> Mapping[str, RPC]:
+        """The RPC methods, by name."""
+        return {
+            **room_methods.methods(self.rooms),
+            **message_methods.methods(self.messages),
+            **reading_methods.methods(self.reading),
+            **people_methods.methods(self.people),
+            **file_methods.methods(self.files),
+        }
+
+    async def start(self) -> None:
+        """Begin the background work."""
+        for service in (self.messages, self.reading, self.people, self.files):
+            await service.start()
+
+    async def stop(self) -> None:
+        """Finish what was promised; the stores are still open."""
+        for service in (self.files, self.people, self.reading, self.messages):
+            await service.stop()
