@@ -75,6 +75,14 @@ def node(context: NodeContext) -> None:
     uvloop.run(run_node(context))
 
 
+def demo(settings: Settings, url: str) -> None:
+    """Fill the server at `url` with people and rooms to look at, and tell their logins on stdout."""
+    from gateway_node.demo import seed
+
+    assert settings.token.hmac_secret is not None
+    print(seed(url, settings.token.hmac_secret), flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
     """Each runs in a child of its own, but for `preload`. A `StartError` ends the child with its sentence."""
@@ -83,3 +91,4 @@ class Programs:
     migrate: Callable[[Settings], None] = migrate
     log_writer: Callable[[Settings, Path, int], None] = log_writer
     node: Callable[[NodeContext], None] = node
+    demo: Callable[[Settings, str], None] = demo

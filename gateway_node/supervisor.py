@@ -73,7 +73,8 @@ class _Server:
 class Supervisor:
     """Runs one host's server from `run` until a signal to stop.
 
-    `reload` reads the settings again for SIGHUP; it raises `SettingsError`.
+    `reload` reads the settings again for SIGHUP; it raises `SettingsError`. `demo` fills a server that has started with
+    people and rooms to look at.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class Supervisor:
         reload: Callable[[], Settings] | None = None,
         programs: Programs | None = None,
         backoff: Callable[[], Backoff] = Backoff,
+        demo: bool = False,
     ) -> None:
         self._given = settings
+        self._demo = demo
         self._settings = settings  # from the start on with secrets, the stores' addresses and the port filled in
         self._reload = reload or (lambda: settings)
         self._programs = programs or Programs()
@@ -149,6 +152,16 @@ class Supervisor:
             "server.ready", port=self._port.port, nodes=settings.nodes, seconds=round(time.monotonic() - began, 3)
         )
         self._announce()
+        if self._demo:
+            self._fill()
+
+    def _fill(self) -> None:
+        """In a child, like everything that talks to a server."""
+        child = fork("demo", lambda _ready: self._programs.demo(self._settings, self._url), patience=START_TIMEOUT)
+        self._others.append(child)
+        self._until(lambda: not child.alive)
+        if child.status != 0:
+            raise StartError(child.reason)
 
     def _start_stack(self) -> StackUrls:
         settings = self._settings

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gateway_node.cli.options import ConfigFile, DataDirectory, load, read
+from gateway_node.cli.trouble import Trouble
 
 
 def serve(
@@ -17,6 +18,9 @@ def serve(
     node_port_base: Annotated[
         int | None, typer.Option(help="Node i (from 0) also listens on this port + i.", metavar="PORT")
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Make people, rooms and messages, and print the logins.")
+    ] = False,
     roles: Annotated[str | None, typer.Option(help="Some of gateway,api,worker; default: all.")] = None,
     data_dir: DataDirectory = None,
     config: ConfigFile = None,
@@ -26,4 +30,6 @@ def serve(
 
     given = {"nodes": nodes, "roles": roles, "http": {"host": host, "port": port, "node_port_base": node_port_base}}
     settings = load(config, data_dir, **given)
-    raise typer.Exit(Supervisor(settings, reload=lambda: read(config, data_dir, **given)).run())
+    if demo and "api" not in settings.roles:
+        raise Trouble("--demo needs the role api: it is made over HTTP.", status=2)
+    raise typer.Exit(Supervisor(settings, reload=lambda: read(config, data_dir, **given), demo=demo).run())
