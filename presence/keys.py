@@ -9,6 +9,7 @@ import re
 
 NODES = "{presence}:nodes"
 NOTICES = "presence"  # the Redis channel of `online:<user>` and `offline:<user>`
+ONLINE, OFFLINE = "online:", "offline:"
 
 _SPECIAL = re.compile("[%{}]")
 
@@ -36,3 +37,18 @@ def online(user: str) -> tuple[str, str]:
         user = _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", user)
     mark = "user:online:" + user
     return mark, "{" + mark + "}:nodes"
+
+
+def cursors(user: str) -> str:
+    """How far the user has read in each of their rooms."""
+    return "cursors:" + user
+
+
+def typing(room: str) -> str:
+    """Who is typing in the room."""
+    return "typing:" + room
+
+
+def turn(name: str) -> str:
+    """Somebody has had the turn of this name."""
+    return "turn:" + name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import hiredis
@@ -75,10 +75,14 @@ class _Patience:
 
 
 class Link:
-    """Batches run one after another, each in one round trip. Raises `Away` and nothing else."""
+    """Batches run one after another, each in one round trip. Raises `Away` and nothing else.
 
-    def __init__(self, url: str, timeout: float) -> None:
+    `on_offline(user)` is called for each user whom one of these batches took offline: their last device went.
+    """
+
+    def __init__(self, url: str, timeout: float, on_offline: Callable[[str], None] = lambda user: None) -> None:
         self._timeout = timeout
+        self._on_offline = on_offline
         self._redis = Redis.from_url(
             url,
             protocol=3,
@@ -110,7 +114,15 @@ class Link:
                 if not _is_foreign(reply):
                     raise _failure(reply)
                 log.error("presence: %s of %r refused: %s", command[0], _key_of(command), reply)
+            elif reply == scripts.WENT_OFFLINE and command[1] == scripts.OFFLINE.sha:
+                self._tell(str(command[-1]).removeprefix(keys.OFFLINE))
         return replies
+
+    def _tell(self, user: str) -> None:
+        try:
+            self._on_offline(user)
+        except Exception:
+            log.exception("presence: nobody was told that a user went offline")
 
     async def load_scripts(self) -> None:
         await self.run([("SCRIPT", "LOAD", script.source) for script in scripts.ALL])
@@ -127,11 +139,11 @@ def call(script: Script, names: Sequence[str], *arguments: str | int) -> Command
 
 
 def offline(user: str, node: str, deadline: int) -> Command:
-    return call(scripts.OFFLINE, keys.online(user), node, deadline, "offline:" + user)
+    return call(scripts.OFFLINE, keys.online(user), node, deadline, keys.OFFLINE + user)
 
 
 def online(user: str, node: str, ttl: int, *, quiet: bool = False) -> Command:
-    return call(scripts.ONLINE, keys.online(user), node, ttl, "" if quiet else "online:" + user)
+    return call(scripts.ONLINE, keys.online(user), node, ttl, "" if quiet else keys.ONLINE + user)
 
 
 async def scan(

@@ -90,14 +90,16 @@ return 1
 """
 )
 
+WENT_OFFLINE = 2
 OFFLINE = Script(
     _NOW
     + """
--- KEYS user's mark, user's nodes   ARGV node, deadline, notice.   Returns nil: too late.
+-- KEYS user's mark, user's nodes   ARGV node, deadline, notice.   Returns 2: offline by this; 1: not; nil: too late.
 if tonumber(ARGV[2]) > 0 and now > tonumber(ARGV[2]) then return false end
 redis.call('SREM', KEYS[2], ARGV[1])
 if redis.call('SCARD', KEYS[2]) == 0 and redis.call('DEL', KEYS[1]) == 1 then
   redis.call('PUBLISH', 'presence', ARGV[3])
+  return 2
 end
 return 1
 """

@@ -48,7 +48,9 @@ class RedisPresence:
 
     `node` is the incarnation of this process: client ids are `<node>.<anything>`. `roster` is asked what this node
     holds whenever Redis may not know it. `on_leave(channel, info)` is called for each connection of a dead node, once
-    among all nodes. `lease` in seconds: after it, a silent node is dead. `timeout` in seconds bounds every round trip.
+    among all nodes. `on_offline(user)` is called for each user whose last device went, by the node that took the mark
+    away: once among all nodes, and for the users of dead nodes as well. `lease` in seconds: after it, a silent node is
+    dead. `timeout` in seconds bounds every round trip.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class RedisPresence:
         roster: Roster,
         on_leave: Callable[[str, ClientInfo], None],
         *,
+        on_offline: Callable[[str], None] = lambda user: None,
         lease: float = LEASE_SECONDS,
         ttl: int = TTL_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
@@ -69,9 +72,9 @@ class RedisPresence:
         self._on_leave = on_leave
         self._lease = lease
         self._ttl = ttl
-        self._writing = Link(url, timeout)
+        self._writing = Link(url, timeout, on_offline)
         self._reading = Link(url, timeout)
-        self._reaping = Link(url, timeout)
+        self._reaping = Link(url, timeout, on_offline)
         self._changes = Changes(node, ttl)
         self._reader = Reader(self._reading, self._flushed, self._look)
 
