@@ -110,6 +110,10 @@ class Publisher:
         acknowledge()
         self._hub.publish(channel, publication, epoch)
 
+    def push(self, channel: str, data: bytes) -> None:
+        """Tell whoever listens now, on every node. It is in no history: checked JSON, lost on those who are away."""
+        self._publish_ephemeral(channel, Publication(Raw(data)), _no_acknowledgement)
+
     def _publish_ephemeral(self, channel: str, publication: Publication, acknowledge: Callable[[], None]) -> None:
         self._broker.publish(channel, codec.pack_publication(publication, ""))
         acknowledge()
