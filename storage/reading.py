@@ -1,0 +1,112 @@
+"""How far people have read: cursors, what is beyond them, and how many have come how far."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future, Task
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from uuid import UUID
+
+from msgspec import Struct
+
+from storage.database import Database
+from storage.queries import load
+
+MAX_TOGETHER = 500  # look-ups, or moves, in one statement
+
+_SQL = load("reading")
+
+
+class Standing(Struct, frozen=True, gc=False):
+    """How a member stands in a room. `head`: the offset of the log's end; `silent`: muted, or the room is archived."""
+
+    head: int
+    cursor: int
+    silent: bool
+
+
+class Unread(Struct, frozen=True, gc=False):
+    """What is beyond somebody's cursor in a room. `stored` is the cursor that PostgreSQL has."""
+
+    room_id: UUID
+    stored: int
+    unread: int
+    mentions: int
+
+
+class Readers(Struct, frozen=True, gc=False):
+    """So many have read up to this offset, or beyond."""
+
+    offset: int
+    readers: int
+
+
+class ReadingStore:
+    """Every method raises `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asked: dict[tuple[UUID, UUID], Future[Standing | None]] = {}
+        self._task: Task[None] | None = None
+
+    async def standing(self, room_id: UUID, user_id: UUID) -> Standing | None:
+        """`None`: no member. Questions that come in one turn of the loop, or while a statement runs, share the next."""
+        key = (room_id, user_id)
+        waiting = self._asked.get(key)
+        if waiting is None:
+            loop = asyncio.get_running_loop()
+            waiting = self._asked[key] = loop.create_future()
+            if self._task is None:
+                self._task = loop.create_task(self._answer(), name="standings")
+        return await asyncio.shield(waiting)
+
+    async def _answer(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            while self._asked:
+                batch = {key: self._asked.pop(key) for key in list(islice(self._asked, MAX_TOGETHER))}
+                try:
+                    found = await self._standings(list(batch))
+                except Exception as error:
+                    for waiting in batch.values():
+                        waiting.set_exception(error)
+                        waiting.exception()  # seen, even when everybody who waited has gone
+                else:
+                    for key, waiting in batch.items():
+                        waiting.set_result(found.get(key))
+        finally:
+            self._task = None
+
+    async def _standings(self, keys: list[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Standing]:
+        rows = await self._database.fetch(_SQL["standings"], [key[0] for key in keys], [key[1] for key in keys])
+        return {keys[row["i"] - 1]: Standing(row["head"], row["cursor"], row["silent"]) for row in rows}
+
+    async def move(self, moves: Sequence[tuple[UUID, UUID, int]]) -> None:
+        """Move cursors (room, user, offset) forward, each pair once, up to the end of their room's log at most.
+
+        Those of people who are no members (any more) are left out.
+        """
+        rooms, users, offsets = [list(column) for column in zip(*moves, strict=True)] if moves else ([], [], [])
+        await self._database.execute(_SQL["move"], rooms, users, offsets)
+
+    async def unread(self, user_id: UUID, ahead: Mapping[UUID, int]) -> list[Unread]:
+        """All rooms of the user that have messages and are not archived. `ahead`: cursors that may be beyond the stored
+        ones; one beyond the end of a room's log is of another history and is not believed."""
+        rows = await self._database.fetch(_SQL["unread"], user_id, list(ahead), list(ahead.values()))
+        return [Unread(row["room_id"], row["stored"], row["unread"], row["mentions"]) for row in rows]
+
+    async def of_room(self, room_id: UUID, limit: int) -> dict[UUID, int]:
+        """The cursors of `limit` members at most; 0 for those who have read nothing yet."""
+        rows = await self._database.fetch(_SQL["of_room"], room_id, limit)
+        return {row["user_id"]: row["offset"] for row in rows}
+
+    async def readers(self, rooms: Sequence[UUID], offset: int | None = None) -> dict[UUID, Readers]:
+        """How many have read up to an offset (`None`: the last message of each room). Not of rooms without messages."""
+        rows = await self._database.fetch(_SQL["readers"], rooms, [offset] * len(rooms))
+        return {rooms[row["i"] - 1]: Readers(row["offset"], row["readers"]) for row in rows}
+
+    async def sizes(self, rooms: Sequence[UUID], most: int) -> dict[UUID, int]:
+        """How many members the rooms have, counted up to `most`."""
+        rows = await self._database.fetch(_SQL["sizes"], rooms, most)
+        return {rooms[row["i"] - 1]: row["size"] for row in rows}
