@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from asyncpg.pgproto.pgproto import UUID
 
-from realtime.interfaces import Appended, Entry, IdTaken, LogUnavailable, Rejected
+from realtime.interfaces import Appended, Entry, IdTaken, LogUnavailable, Refused, Rejected
+from realtime.messages import rfc3339
 from realtime.namespaces import UNLIMITED
 from storage.log.publication import milliseconds, publication
-from storage.log.wire import APPENDED, DUPLICATE, ID_TAKEN, REJECTED, Outcome, Stored
+from storage.log.wire import APPENDED, CLOSED, DUPLICATE, ID_TAKEN, REJECTED, SILENCED, Outcome, Stored
 from storage.queries import load
 
 if TYPE_CHECKING:
@@ -36,14 +37,19 @@ async def append_batch(connection: Connection, entries: Sequence[Entry], timeout
         [entry.counted for entry in entries],
         [entry.history_size if entry.history_size < UNLIMITED else 0 for entry in entries],
         [entry.history_ttl for entry in entries],
+        [entry.search.replace("\0", " ") for entry in entries],  # a text of PostgreSQL's holds anything but NUL
+        [UUID(entry.target) if entry.target else None for entry in entries],
+        [i for i, entry in enumerate(entries, 1) for _ in entry.mentions],
+        [UUID(user) for entry in entries for user in entry.mentions],
         timeout=timeout,
     )
     outcomes: list[Outcome | None] = [None] * len(entries)
     for i, status, offset, epoch, created_at, data, info, tags, generation in rows:
         if outcomes[i - 1] is not None:
             continue  # the second answer to a new row of a batch that also has duplicates
-        if status == ID_TAKEN:
-            outcomes[i - 1] = Outcome(ID_TAKEN)
+        if status in (ID_TAKEN, CLOSED, SILENCED):
+            until = milliseconds(created_at) if status == SILENCED and created_at else 0
+            outcomes[i - 1] = Outcome(status, time=until)
             continue
         stored = Stored(data, info, tags) if status == DUPLICATE else None
         outcomes[i - 1] = Outcome(status, 0, offset, f"{generation}.{epoch}", milliseconds(created_at), stored)
@@ -51,7 +57,7 @@ async def append_batch(connection: Connection, entries: Sequence[Entry], timeout
     return outcomes  # type: ignore[return-value]
 
 
-def result_of(outcome: Outcome) -> Appended | IdTaken | Rejected | LogUnavailable:
+def result_of(outcome: Outcome) -> Appended | IdTaken | Refused | Rejected | LogUnavailable:
     """What `MessageLog.append` returns or raises."""
     if outcome.status == APPENDED:
         return Appended(outcome.offset, outcome.epoch, outcome.time)
@@ -60,6 +66,10 @@ def result_of(outcome: Outcome) -> Appended | IdTaken | Rejected | LogUnavailabl
         return Appended(outcome.offset, outcome.epoch, outcome.time, before)
     if outcome.status == ID_TAKEN:
         return IdTaken("the channel has a message of this id by another sender")
+    if outcome.status == CLOSED:
+        return Refused("the room is archived")
+    if outcome.status == SILENCED:
+        return Refused(f"muted until {rfc3339(outcome.time)}" if outcome.time else "muted")
     if outcome.status == REJECTED:
         return Rejected(outcome.reason)
     return LogUnavailable(outcome.reason)

@@ -115,8 +115,8 @@ class LogClient:
             self._settle(number, LogUnavailable("the node is stopping"))
 
     def append(self, entry: Entry) -> asyncio.Future[Appended]:
-        """Send an entry; the future has its place in the log after the commit, or `IdTaken`, `Rejected`,
-        `LogUnavailable`. Futures of one channel end in the order of its offsets."""
+        """Send an entry; the future has its place in the log after the commit, or `IdTaken`, `Refused`,
+        `Rejected`, `LogUnavailable`. Futures of one channel end in the order of its offsets."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Appended] = loop.create_future()
         now = time.monotonic()

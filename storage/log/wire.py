@@ -53,12 +53,13 @@ class Outcome(Struct, array_like=True):
     number: int = 0
     offset: int = 0
     epoch: str = ""
-    time: int = 0
+    time: int = 0  # Unix milliseconds: of the commit; of SILENCED until when it holds, 0: without end
     stored: Stored | None = None
     reason: str = ""
 
 
-APPENDED, DUPLICATE, ID_TAKEN, REJECTED, UNAVAILABLE = range(5)  # Outcome.status; the first three as in SQL
+# Outcome.status; the first five as in SQL
+APPENDED, DUPLICATE, ID_TAKEN, CLOSED, SILENCED, REJECTED, UNAVAILABLE = range(7)
 
 
 class Outcomes(Struct, tag=2, array_like=True):

@@ -69,3 +69,31 @@ async def test_a_changed_migration_is_refused(empty_database_url: str) -> None:
 async def test_an_unreachable_server_is_named_without_its_password() -> None:
     with pytest.raises(MigrationError, match=r"cannot connect to PostgreSQL at postgresql://app:\*\*\*@127.0.0.1:1/x"):
         await migrate("postgresql://app:secret@127.0.0.1:1/x")
+
+
+async def test_a_log_from_before_0008_gets_its_running_counts(empty_database_url: str) -> None:
+    """Counts were given to counted rows alone; a trimmed channel begins anywhere."""
+    before = [migration for migration in migrations() if migration.name < "0008"]
+    await migrate(empty_database_url, before)
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(
+        """
+        insert into channels (name, last_offset, last_count) values ('a', 5, 2), ('trimmed', 9, 7), ('events', 9, 4);
+        insert into messages (channel_id, "offset", count_no, id, sender_id, type, data, created_at)
+        select c.id, r.o, r.n, gen_random_uuid(), '', '', '', now() from (values
+            ('a', 1, null), ('a', 2, 1), ('a', 3, null), ('a', 4, null), ('a', 5, 2),
+            ('trimmed', 7, null), ('trimmed', 8, 6), ('trimmed', 9, 7),
+            ('events', 9, null)) r(name, o, n) join channels c on c.name = r.name
+        """
+    )
+    await migrate(empty_database_url)
+    rows = await connection.fetch(
+        "select c.name, array_agg(m.count_no order by m.offset), array_agg(m.counted order by m.offset) "
+        "from messages m join channels c on c.id = m.channel_id group by 1"
+    )
+    await connection.close()
+    assert {name: list(zip(counts, counted, strict=True)) for name, counts, counted in rows} == {
+        "a": [(0, False), (1, True), (1, False), (1, False), (2, True)],
+        "trimmed": [(5, False), (6, True), (7, True)],
+        "events": [(4, False)],
+    }

@@ -42,6 +42,9 @@ ENTRIES = st.builds(
     history_size=INT64,
     history_ttl=INT64,
     counted=st.booleans(),
+    mentions=st.lists(TEXT).map(tuple),
+    search=TEXT,
+    target=st.binary(),
 )
 STORED = st.builds(Stored, st.binary(), st.none() | st.binary(), st.none() | st.binary())
 OUTCOMES = st.builds(Outcome, INT64, INT64, INT64, TEXT, INT64, st.none() | STORED, TEXT)
