@@ -1,0 +1,34 @@
+-- name: begin
+insert into files (id, room_id, owner_id, name, sweep_at)
+select $1, $2, $3, $4, now() + 2 * $5::float8 * interval '1 second'
+where exists (select from room_members where room_id = $2 and user_id = $3)
+
+-- name: finish
+update files
+set content_type = $2, size = $3, sha256 = $4, width = $5, height = $6, thumbnail = $7, ready = true,
+    sweep_at = now() + $8::float8 * interval '1 second'
+where id = $1 and removed_at is null
+returning *
+
+-- name: visible
+select f.* from files f
+join room_members m on m.room_id = f.room_id and m.user_id = $2
+join users u on u.id = m.user_id and u.disabled_at is null
+where f.id = $1 and f.ready and f.removed_at is null and (f.message_id is not null or f.owner_id = $2)
+
+-- name: forget
+delete from files where id = $1
+
+-- name: due
+with due as (
+    select f.id, exists (
+        select from channels c join messages m on m.channel_id = c.id and m.id = f.message_id
+        where c.name = 'room:' || f.room_id and m.deleted_at is null) as carried
+    from files f where f.sweep_at <= now()
+    order by f.sweep_at limit $1 for update of f skip locked)
+update files f
+set removed_at = case when due.carried then f.removed_at else coalesce(f.removed_at, now()) end,
+    sweep_at = now() + case when due.carried and f.removed_at is null then interval '30 days'
+                            else interval '10 minutes' end
+from due where f.id = due.id
+returning f.id, f.removed_at is not null as removed
