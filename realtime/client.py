@@ -1,8 +1,9 @@
 """A client's session on its connection: commands in, replies and pushes out.
 
 Commands are processed in the order in which they came. Publishes are pipelined (started in order, answered as they
-commit); everything else waits for what came before it. While a command waits, the ones behind it queue, and when
-too many do, the connection is not read: back-pressure costs its sender only.
+commit); everything else waits for what came before it, and so does a message that names a file or another message.
+While a command waits, the ones behind it queue, and when too many do, the connection is not read: back-pressure costs
+its sender only.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class ClientConnection(WebSocketConnection):
         if self.phase != CONNECTED:
             self.end(codes.MALFORMED)
             return
-        if command.publish is not None and command.id:
+        if command.publish is not None and command.id and not commands.is_looked_up(command.publish):
             self._run(command, commands.publish(self, command.id, command.publish), pipelined=True)
             return
         if self._work is not None and self._work.in_flight:

@@ -19,7 +19,7 @@ from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION, Core
 from realtime.hub import Hub
 from realtime.interfaces import Grant, Identity, MessageLog
-from realtime.messages import stamped
+from realtime.messages import names_something, stamped
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
 from realtime.protocol import (
     EMPTY,
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 def start(connection: ClientConnection, command: Command) -> Coroutine[Any, Any, None] | None:
     """Begin a command that a connected client sent; `None` when it is answered already."""
     number = command.id
+    if command.publish is not None:
+        return publish(connection, number, command.publish)
     if command.subscribe is not None:
         return subscribe(connection, number, command.subscribe)
     if command.unsubscribe is not None:
@@ -336,6 +338,11 @@ async def refresh(connection: ClientConnection, number: int, request: RefreshReq
 
 
 # --- publishing and reading ------------------------------------------------------------------------------------
+
+
+def is_looked_up(request: PublishRequest) -> bool:
+    """Whether the message names something that is looked up before it is stored: nothing behind it may overtake it."""
+    return request.channel.startswith(("room:", "class:")) and names_something(bytes(request.data))
 
 
 async def publish(connection: ClientConnection, number: int, request: PublishRequest) -> None:

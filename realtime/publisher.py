@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 
 from msgspec import Raw
 
 from realtime import codec, codes, messages
 from realtime.hub import Hub
-from realtime.interfaces import Broker, Entry, IdTaken, LogUnavailable, MessageLog, Rejected
+from realtime.interfaces import Broker, Entry, IdTaken, LogUnavailable, MessageLog, Refused, Rejected
+from realtime.messages import SentMessage
 from realtime.namespaces import UNLIMITED, ChannelOptions
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 
@@ -25,13 +27,32 @@ def _no_acknowledgement() -> None:
     pass
 
 
-class Publisher:
-    """Publishes for clients, the server API and the services alike."""
+class Sent(NamedTuple):
+    """What the log has now. `again`: it had it before, and tells what is stored."""
 
-    def __init__(self, hub: Hub, log: MessageLog, broker: Broker) -> None:
+    publication: Publication
+    epoch: str
+    again: bool
+
+    @property
+    def position(self) -> StreamPosition:
+        return StreamPosition(self.publication.offset, self.epoch)
+
+
+class Publisher:
+    """Publishes for clients, the server API and the services alike.
+
+    `on_message(channel, sender, offset)` is called for each message of a room or class that is in the log.
+    """
+
+    def __init__(
+        self, hub: Hub, log: MessageLog, broker: Broker, references: messages.References | None = None
+    ) -> None:
         self._hub = hub
         self._log = log
         self._broker = broker
+        self._references = references or messages.NoReferences()
+        self.on_message: Callable[[str, str, int], None] = lambda channel, sender, offset: None
 
     async def publish(
         self,
@@ -40,43 +61,61 @@ class Publisher:
         data: bytes,
         *,
         sender: str = "",
+        to: str = "",
         id: bytes | None = None,
         info: ClientInfo | None = None,
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
         acknowledge: Callable[[], None] = _no_acknowledgement,
     ) -> StreamPosition:
-        """Publish checked JSON. Durable channels: `acknowledge` is called after the commit.
+        """Publish checked JSON. Durable channels: `acknowledge` is called after the commit. `to`: the other one of a
+        direct room.
 
         Raises:
-            CommandError: 107 for data or a tag that the channel does not take, 100 (temporary) while the log is away;
-                whether it was stored is then unknown, and publishing again with the same id is safe.
+            CommandError: 107 for data or a tag that the channel does not take, 103 while the room is archived or the
+                sender muted, 100 (temporary) while the log is away; whether it was stored is then unknown, and
+                publishing again with the same id is safe.
         """
         if options.messages and tags and EVENT_TAG in tags:
             raise codes.BAD_REQUEST.saying(f"the tag `{EVENT_TAG}` is the server's own in this channel")
         if skip_history or not options.durable:
             self._publish_ephemeral(channel, Publication(Raw(data), info, 0, tags), acknowledge)
             return StreamPosition()
-        kind = ""
         if options.messages:
-            uuid, kind, data = messages.compose(channel, sender, data)
-            id = uuid.bytes
-        return await self.append(
-            Entry(
-                channel,
-                id or os.urandom(16),
-                sender,
-                data,
-                kind,
-                codec.encode_info(info) if info else b"",
-                codec.encode_info(tags) if tags else b"",
-                0 if options.history_size == UNLIMITED else options.history_size,
-                options.history_ttl,
-            ),
-            info,
-            tags,
-            acknowledge,
+            message = messages.decode(data)
+            sent = await self.send(channel, message, sender, to=to, info=info, tags=tags, acknowledge=acknowledge)
+            return sent.position
+        entry = Entry(
+            channel,
+            id or os.urandom(16),
+            sender,
+            data,
+            info=codec.encode_info(info) if info else b"",
+            tags=codec.encode_info(tags) if tags else b"",
+            history_size=0 if options.history_size == UNLIMITED else options.history_size,
+            history_ttl=options.history_ttl,
         )
+        return await self.append(entry, info, tags, acknowledge)
+
+    async def send(
+        self,
+        channel: str,
+        message: SentMessage,
+        sender: str,
+        *,
+        to: str = "",
+        info: ClientInfo | None = None,
+        tags: dict[str, str] | None = None,
+        acknowledge: Callable[[], None] = _no_acknowledgement,
+    ) -> Sent:
+        """Say something, checked by `messages.check`, in a room or class. Raises as `publish` does."""
+        file = await self._references.of(channel, sender, message) if message.refers else None
+        entry = messages.compose(channel, sender, message, to=to, file=file)
+        entry.info = codec.encode_info(info) if info else b""
+        entry.tags = codec.encode_info(tags) if tags else b""
+        sent = await self._append(entry, info, tags, acknowledge)
+        self.on_message(channel, sender, sent.publication.offset)
+        return sent
 
     async def append(
         self,
@@ -86,17 +125,24 @@ class Publisher:
         acknowledge: Callable[[], None] = _no_acknowledgement,
     ) -> StreamPosition:
         """Store an entry and tell everybody."""
+        return (await self._append(entry, info, tags, acknowledge)).position
+
+    async def _append(
+        self, entry: Entry, info: ClientInfo | None, tags: dict[str, str] | None, acknowledge: Callable[[], None]
+    ) -> Sent:
         try:
             stored = await self._log.append(entry)
         except IdTaken:
             raise codes.BAD_REQUEST.saying("the message id is taken") from None
+        except Refused as error:
+            raise codes.PERMISSION_DENIED.saying(str(error)) from None
         except Rejected as error:
             raise codes.BAD_REQUEST.saying(str(error)) from None
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
         publication = stored.duplicate or Publication(Raw(entry.data), info, stored.offset, tags, stored.time)
         self.forward(entry.channel, publication, stored.epoch, acknowledge)
-        return StreamPosition(stored.offset, stored.epoch)
+        return Sent(publication, stored.epoch, stored.duplicate is not None)
 
     def forward(
         self,

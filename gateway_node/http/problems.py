@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +20,7 @@ from msgspec import Struct
 from gateway_node.http.envelope import request_id_of
 from gateway_node.limits import LimitExceeded
 from realtime import codes
+from realtime.pointers import locate
 from storage.database import DatabaseUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,9 +36,6 @@ STATUSES = {
 """How the refusals of services are said over HTTP."""
 
 _log = structlog.get_logger(__name__)
-_PATH = re.compile(r" - at `\$(?P<path>.*)`$")
-_STEP = re.compile(r"\.([^.\[\]]+)(?=[.\[]|$)|\[(\d+)\]")  # `[...]`, some key of a map, is none
-_FIELD = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<field>.*?)`")
 
 
 class Trouble(Struct, omit_defaults=True):
@@ -87,13 +84,7 @@ def problem(
 
 def trouble(error: msgspec.ValidationError) -> Trouble:
     """Where a message of msgspec points: "Expected `str`, got `int` - at `$.tags[...]`" is `/tags`."""
-    text = str(error)
-    match = _PATH.search(text)
-    detail = text[: match.start()] if match else text
-    steps = _STEP.findall(match["path"]) if match else []
-    if field := _FIELD.match(detail):
-        steps.append((field["field"], ""))
-    pointer = "".join("/" + (name or index).replace("~", "~0").replace("/", "~1") for name, index in steps)
+    pointer, detail = locate(error)
     return Trouble(detail, pointer=pointer)
 
 

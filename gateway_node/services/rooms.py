@@ -1,119 +1,363 @@
-"""Rooms: who is in them, and that everybody learns of a change.
+"""Rooms: who is in them, what they may, and that everybody learns of a change.
 
-A membership change is a row of the room's log, written in the transaction that changes the membership: ordered with
-the messages and repaired like them, so that a removal reaches every node even when the broker was away. Its tags say
-what happened; a node that delivers a removal ends the subscriptions of whom it names.
+A change of a room is decided under the lock of its log and told in the log, in one transaction: ordered with the
+messages and repaired like them, so that a removal reaches every node even when the broker was away.
 """
 
 from __future__ import annotations
 
-import os
-from uuid import UUID
+import unicodedata
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID, uuid5
 
 import msgspec
+from msgspec import Raw, Struct
 
-from realtime import codec, codes
-from realtime.interfaces import Entry, Identity
-from realtime.messages import StoredMessage
+from gateway_node.services import room_events
+from realtime import codes
+from realtime.interfaces import Identity
+from realtime.messages import rfc3339
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
-from storage.rooms import Member, NoSuchRoom, Role, Room, RoomStore
-
-MEMBER_ADDED = "member_added"
-MEMBER_REMOVED = "member_removed"
+from storage.room_changes import NewRoom, NoSuchUser, Party, RoomChange, RoomChanges
+from storage.rooms import FOR_EVER, Kind, Last, Member, OpenRoom, Role, RoomStore, Summary
 
 MAX_TITLE = 255  # characters
-MAX_PAGE = 200  # members or rooms in one answer
+MAX_PAGE = 100  # members or rooms in one answer
+MAX_TOGETHER = 100  # members that a new group may begin with
+MAX_MUTE = 10 * 366 * 86400  # seconds
 
-_RANK: dict[Role | None, int] = {None: -1, "member": 0, "moderator": 1, "owner": 2}
+_RANK: dict[Role, int] = {"member": 0, "moderator": 1, "owner": 2}
+_LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode's control characters and separators of lines
+
+Cursors = Callable[[str], Awaitable[Mapping[str, int]]]
+"""How far a user has read, by room, where PostgreSQL may not know it yet."""
+
+K = TypeVar("K")
+
+
+async def _none(user: str) -> Mapping[str, int]:
+    return {}
+
+
+class Peer(Struct, frozen=True):
+    id: UUID
+    name: str
+
+
+class RoomView(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A room as its members get it; docs/chat.md."""
+
+    id: UUID
+    kind: Kind
+    title: str
+    open: bool
+    created_by: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    archived_at: datetime | None = None
+    role: Role
+    muted_until: datetime | None = None
+    members: int
+    peer: Peer | None = None
+    offset: int
+    epoch: str
+    cursor: int
+    unread: int
+    mentions: int
+    last: Raw | None = None
+
+
+class RoomPage(Struct, frozen=True, omit_defaults=True):
+    """`next` is where the following page begins; without one, this was the last."""
+
+    rooms: list[RoomView]
+    next: str = ""
+
+
+class OpenRoomPage(Struct, frozen=True, omit_defaults=True):
+    rooms: list[OpenRoom]
+    next: str = ""
+
+
+class MemberPage(Struct, frozen=True, omit_defaults=True):
+    members: list[Member]
+    next: str = ""
 
 
 class Rooms:
     """What users do with rooms. Every method raises `CommandError` to refuse: 103 to whoever may not, 102 where
-    there is no such room (or none that the user may know of), 107 for bad values, 100 while PostgreSQL is away."""
+    there is no such room (or none that the user may know of), 1002 where there is no such user or member, 107 for bad
+    values, 100 while PostgreSQL is away.
 
-    def __init__(self, store: RoomStore, publisher: Publisher) -> None:
+    Making a request again whose outcome is unknown is safe: what is so already is no change.
+    """
+
+    def __init__(
+        self, store: RoomStore, changes: RoomChanges, publisher: Publisher, cursors: Cursors = _none
+    ) -> None:
         self._store = store
+        self._changes = changes
         self._publisher = publisher
+        self._cursors = cursors
 
-    async def create(self, identity: Identity, title: str) -> Room:
-        """A new group with the user as its owner."""
-        title = title.strip()
-        if not 1 <= len(title) <= MAX_TITLE:
-            raise codes.BAD_REQUEST.saying(f"`title` has 1 to {MAX_TITLE} characters")
-        try:
-            return await self._store.create(title, user_id_of(identity))
-        except NoSuchRoom:
-            raise codes.PERMISSION_DENIED.saying("no such user") from None
-        except DatabaseUnavailable:
-            raise codes.INTERNAL from None
+    # --- asking ------------------------------------------------------------------------------------------------
 
-    async def of_user(self, identity: Identity) -> list[Room]:
-        try:
-            return await self._store.list_for_user(user_id_of(identity), limit=MAX_PAGE)
-        except DatabaseUnavailable:
-            raise codes.INTERNAL from None
+    async def get(self, identity: Identity, room_id: UUID) -> RoomView:
+        user_id = user_id_of(identity)
+        with _database():
+            summary = await self._store.summary(room_id, user_id, await self._ahead(identity))
+        if summary is None:
+            raise codes.UNKNOWN_CHANNEL
+        return _view(summary)
 
-    async def members(self, identity: Identity, room_id: UUID, after: UUID | None = None) -> list[Member]:
-        """A page of the members by id, those that follow `after`."""
-        try:
-            if await self._store.role(room_id, user_id_of(identity)) is None:
+    async def of_user(
+        self, identity: Identity, *, archived: bool = False, after: str | None = None, limit: int = MAX_PAGE
+    ) -> RoomPage:
+        """The user's rooms, newest talk first."""
+        user_id = user_id_of(identity)
+        place = _place(after, tuple[datetime, UUID])
+        with _database():
+            found = await self._store.summaries(
+                user_id, await self._ahead(identity), archived=archived, after=place, limit=limit + 1
+            )
+        page = [_view(each) for each in found[:limit]]
+        return RoomPage(page, _bookmark(found[limit - 1].talked_at, page[-1].id) if len(found) > limit else "")
+
+    async def find(
+        self, identity: Identity, query: str, *, after: str | None = None, limit: int = MAX_PAGE
+    ) -> OpenRoomPage:
+        """Open groups by the beginning of their title, in whatever case."""
+        user_id_of(identity)
+        _printable(query, "/query")
+        place = _place(after, tuple[str, UUID])
+        with _database():
+            found = await self._store.find(query, after=place, limit=limit + 1)
+        page = [room for _, room in found[:limit]]
+        return OpenRoomPage(page, _bookmark(found[limit - 1][0], page[-1].id) if len(found) > limit else "")
+
+    async def members(
+        self, identity: Identity, room_id: UUID, *, after: UUID | None = None, limit: int = MAX_PAGE
+    ) -> MemberPage:
+        """Members by id, those that follow `after`."""
+        user_id = user_id_of(identity)
+        with _database():
+            if await self._store.role(room_id, user_id) is None:
                 raise codes.UNKNOWN_CHANNEL
-            return await self._store.members(room_id, after=after, limit=MAX_PAGE)
-        except DatabaseUnavailable:
-            raise codes.INTERNAL from None
+            found = await self._store.members(room_id, after=after, limit=limit + 1)
+        return MemberPage(found[:limit], str(found[limit - 1].user_id) if len(found) > limit else "")
+
+    # --- making ------------------------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        identity: Identity,
+        title: str,
+        *,
+        open: bool = False,
+        members: Sequence[UUID] = (),
+        key: str = "",
+    ) -> tuple[RoomView, bool]:
+        """A new group, its owner the user, and whether it is new: with the `key` of an earlier request, which may have
+        succeeded, it is the group of then."""
+        user_id = user_id_of(identity)
+        title = _title(title)
+        others = [each for each in dict.fromkeys(members) if each != user_id]
+        if len(others) > MAX_TOGETHER:
+            raise codes.LIMIT_EXCEEDED.saying(f"a group begins with at most {MAX_TOGETHER} members")
+        id = uuid5(user_id, key) if key else None
+        try:
+            async with self._making("group", user_id, others, id=id, title=title, open=open) as new:
+                if (change := new.change) is not None:
+                    offsets = [change.tell(room_events.member_added(change, each, new.names[each])) for each in others]
+                    for each in (user_id, *others):
+                        change.tell(room_events.room_added(change, each))
+                    await change.add(
+                        [
+                            (user_id, "owner", 0),
+                            *((each, "member", offset) for each, offset in zip(others, offsets, strict=True)),
+                        ]
+                    )
+        except NoSuchUser as error:
+            _require_account(user_id, error)
+            place = members.index(error.users[0])
+            raise codes.NOT_FOUND.at(f"/members/{place}", "there is no such user") from None
+        return await self.get(identity, new.id), new.change is not None
+
+    async def direct(self, identity: Identity, other: UUID) -> tuple[RoomView, bool]:
+        """The room of two people, and whether it is new."""
+        user_id = user_id_of(identity)
+        if other == user_id:
+            raise codes.BAD_REQUEST.at("/user_id", "that is oneself")
+        try:
+            async with self._making("direct", user_id, [other]) as new:
+                if (change := new.change) is not None:
+                    await change.add([(user_id, "member", 0), (other, "member", 0)])
+                    for each in (user_id, other):
+                        change.tell(room_events.room_added(change, each))
+        except NoSuchUser as error:
+            _require_account(user_id, error)
+            raise codes.NOT_FOUND.saying("there is no such user") from None
+        return await self.get(identity, new.id), new.change is not None
+
+    # --- changing ----------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        identity: Identity,
+        room_id: UUID,
+        *,
+        title: str | None = None,
+        open: bool | None = None,
+        check: Callable[[datetime], None] = lambda updated_at: None,
+    ) -> RoomView:
+        """Rename the group, or open or close it to joiners. `check` is given the time of its last update, and raises to
+        refuse."""
+        title = None if title is None else _title(title)
+        async with self._changing(identity, room_id) as change:
+            _require(change, "moderator")
+            check(change.room.updated_at)
+            title = None if title == change.room.title else title
+            open = None if open == change.room.open else open
+            if title is not None or open is not None:
+                await change.update(
+                    change.room.title if title is None else title, open=change.room.open if open is None else open
+                )
+                change.tell(room_events.room_updated(change, title, open))
+        return await self.get(identity, room_id)
+
+    async def archive(self, identity: Identity, room_id: UUID, *, archived: bool = True) -> None:
+        """Close the room to messages, or open it again."""
+        async with self._changing(identity, room_id) as change:
+            _require(change, "owner")
+            if (change.room.archived_at is not None) != archived:
+                await change.archive(archived=archived)
+                change.tell(room_events.room_archived(change, archived=archived))
+
+    async def join(self, identity: Identity, room_id: UUID) -> RoomView:
+        """Come into an open group."""
+        user_id = user_id_of(identity)
+        async with self._changing(identity, room_id, tell=[user_id]) as change:
+            if change.actor.role is None:
+                if not change.room.open or change.room.archived_at is not None:
+                    raise codes.UNKNOWN_CHANNEL
+                await self._add(change, user_id, change.actor.name)
+        return await self.get(identity, room_id)
+
+    async def leave(self, identity: Identity, room_id: UUID) -> None:
+        """Go. The last owner hands the group over; the last member leaves it archived."""
+        user_id = user_id_of(identity)
+        async with self._changing(identity, room_id, tell=[user_id]) as change:
+            _require(change, "member")
+            if change.actor.role == "owner" and not await change.has_other_owner(user_id):
+                if (heir := await change.heir(user_id)) is not None:
+                    await change.set_role(heir.id, "owner")
+                    change.tell(room_events.member_role(change, heir.id, heir.name, "owner"))
+                elif change.room.archived_at is None:
+                    await change.archive(archived=True)
+                    change.tell(room_events.room_archived(change, archived=True))
+            await self._remove(change, user_id, change.actor.name)
 
     async def invite(self, identity: Identity, room_id: UUID, user_id: UUID) -> None:
-        """Make somebody a member. Owners and moderators may."""
-        await self._change(identity, room_id, user_id, "member", MEMBER_ADDED)
+        """Make somebody a member."""
+        async with self._changing(identity, room_id, user_id, tell=[user_id]) as change:
+            _require(change, "moderator")
+            if change.subject is None:
+                raise codes.NOT_FOUND.saying("there is no such user")
+            if change.subject.role is None:
+                if change.room.archived_at is not None:
+                    raise codes.PERMISSION_DENIED.saying("the room is archived")
+                await self._add(change, user_id, change.subject.name)
 
     async def remove(self, identity: Identity, room_id: UUID, user_id: UUID) -> None:
-        """End a membership: one's own, or, for owners and moderators, that of somebody of lower rank."""
-        await self._change(identity, room_id, user_id, None, MEMBER_REMOVED)
+        """End the membership of somebody of lower rank. One's own ends by `leave`."""
+        async with self._changing(identity, room_id, user_id, tell=[user_id]) as change:
+            _require(change, "moderator")
+            if change.subject is not None and change.subject.role is not None:
+                _require_lower(change, change.subject)
+                await self._remove(change, user_id, change.subject.name)
 
-    async def _change(self, identity: Identity, room_id: UUID, user_id: UUID, role: Role | None, event: str) -> None:
-        actor = user_id_of(identity)
-        try:
-            rank = _RANK[await self._store.role(room_id, actor)]
-            if rank < 0:
-                raise codes.UNKNOWN_CHANNEL
-            present = await self._store.role(room_id, user_id)
-            if role is not None and present is not None:
-                return  # a member already, and of no lower role than an invitation gives
-            if actor != user_id and rank <= max(_RANK[present], 0):
-                raise codes.PERMISSION_DENIED
-            stored = await self._store.change_membership(room_id, user_id, role, _event(room_id, actor, user_id, event))
-        except NoSuchRoom:
-            raise codes.BAD_REQUEST.saying("no such room or user") from None
-        except DatabaseUnavailable:
-            raise codes.INTERNAL from None
-        if stored is not None:
-            appended, publication = stored
-            self._publisher.forward(_channel(room_id), publication, appended.epoch)
+    async def set_role(self, identity: Identity, room_id: UUID, user_id: UUID, role: Role) -> None:
+        """Whoever becomes an owner is not muted any more. The last owner stays one."""
+        async with self._changing(identity, room_id, user_id) as change:
+            _require(change, "owner")
+            member = _member(change)
+            if member.role == role:
+                return
+            if member.role == "owner" and not await change.has_other_owner(user_id):
+                raise codes.BAD_REQUEST.at("/role", "a group has an owner: make somebody else one first")
+            await change.set_role(user_id, role)
+            change.tell(room_events.member_role(change, user_id, member.name, role))
 
+    async def mute(self, identity: Identity, room_id: UUID, user_id: UUID, seconds: int | None = None) -> None:
+        """Let somebody of lower rank read only, for some seconds or until they are unmuted. It outlasts their leaving
+        and coming back."""
+        async with self._changing(identity, room_id, user_id) as change:
+            _require(change, "moderator")
+            member = _member(change)
+            _require_lower(change, member)
+            if seconds is not None or change.muted_until != FOR_EVER:
+                until = await change.mute(user_id, seconds)
+                change.tell(room_events.member_muted(change, user_id, member.name, until))
 
-def user_id_of(identity: Identity) -> UUID:
-    """The id of a registered user. Raises error 103 for everybody else: rooms are for people with an account."""
-    try:
-        return UUID(identity.user)
-    except ValueError:
-        raise codes.PERMISSION_DENIED.saying("rooms are for registered users") from None
+    async def unmute(self, identity: Identity, room_id: UUID, user_id: UUID) -> None:
+        async with self._changing(identity, room_id, user_id) as change:
+            _require(change, "moderator")
+            member = _member(change)
+            _require_lower(change, member)
+            if change.muted_until is not None:
+                await change.unmute(user_id)
+                change.tell(room_events.member_unmuted(change, user_id, member.name))
 
+    # --- how ---------------------------------------------------------------------------------------------------
 
-def _channel(room_id: UUID) -> str:
-    return f"room:{room_id}"
+    async def _add(self, change: RoomChange, user_id: UUID, name: str) -> None:
+        offset = change.tell(room_events.member_added(change, user_id, name))
+        change.tell(room_events.room_added(change, user_id))
+        await change.add([(user_id, "member", offset)])
 
+    async def _remove(self, change: RoomChange, user_id: UUID, name: str) -> None:
+        change.tell(room_events.member_removed(change, user_id, name))
+        change.tell(room_events.room_removed(change, user_id))
+        await change.remove(user_id)
 
-def _event(room_id: UUID, actor: UUID, user_id: UUID, event: str) -> Entry:
-    id = os.urandom(16)
-    message = StoredMessage(UUID(bytes=id), str(actor), str(room_id), f"{event} {user_id}", "system")
-    tags = {"event": event, "user": str(user_id)}
-    return Entry(
-        _channel(room_id),
-        id,
-        str(actor),
-        msgspec.json.encode(message),
-        "system",
-        tags=codec.encode_info(tags),
-        counted=False,
-    )
+    @asynccontextmanager
+    async def _changing(
+        self, identity: Identity, room_id: UUID, subject: UUID | None = None, *, tell: Sequence[UUID] = ()
+    ) -> AsyncIterator[RoomChange]:
+        """A change of a room; it takes effect, and everybody is told, at the end of the block. `tell`: whose personal
+        channels are told."""
+        with _database():
+            async with self._changes.of(room_id, user_id_of(identity), subject, personal=tell) as change:
+                if change is None:
+                    raise codes.UNKNOWN_CHANNEL
+                yield change
+        self._forward(change)
+
+    @asynccontextmanager
+    async def _making(
+        self,
+        kind: Kind,
+        user_id: UUID,
+        others: Sequence[UUID],
+        *,
+        id: UUID | None = None,
+        title: str = "",
+        open: bool = False,
+    ) -> AsyncIterator[NewRoom]:
+        with _database():
+            async with self._changes.new(kind, user_id, others, id=id, title=title, open=open) as new:
+                yield new
+        if new.change is not None:
+            self._forward(new.change)
+
+    def _forward(self, change: RoomChange) -> None:
+        for told in change.told:
+            self._publisher.forward(told.channel, told.publication, told.epoch)
+
+    async def _ahead(self, identity: Identity) -> dict[UUID, int]:
+        return {UUID(room): offset for room, offset in (await self._cursors(identity.user)).items()}
