@@ -45,7 +45,9 @@ from realtime.namespaces import ChannelOptions, Namespaces
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 from realtime.publisher import Publisher
 from realtime.wheel import TimingWheel, WheelDriver
+from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
+from storage.files import FileStore
 from storage.log import PostgresLog
 from storage.rooms import RoomStore
 from storage.sessions import SessionStore
@@ -199,7 +201,13 @@ class Node:
             Messages(self._database),
             Reading(self._database),
             People(self._database),
-            Files(self._database),
+            Files(
+                FileStore(self._database, settings.files.orphan_ttl),
+                settings.files,
+                settings.data_dir,
+                settings.token.hmac_secret,
+                sweeps="worker" in settings.roles,
+            ),
         )
         self.core.rpc = self._chat.methods()
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
@@ -244,7 +252,10 @@ class Node:
         except (LogUnavailable, BrokerMisconfigured) as error:
             raise StartError(str(error)) from None
         await self._presence.start()
-        await self._chat.start()
+        try:
+            await self._chat.start()
+        except BlobsMisconfigured as error:
+            raise StartError(str(error)) from None
         self._metrics.collections.watch()
         self._wheel.each_tick(self._collect)
         self._tasks = [asyncio.create_task(each) for each in (self._snapshots.run(), self._announce())]
