@@ -1,0 +1,100 @@
+"""Accounts at the page: making one, signing in, staying signed in, signing out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from tests.page.visitor import PASSWORD, Visitors
+
+pytestmark = pytest.mark.integration
+
+END_TOKEN = """() => {
+    const login = JSON.parse(localStorage.getItem('chalkwire.login'));
+    localStorage.setItem('chalkwire.login', JSON.stringify({ ...login, until: 0 }));
+}"""
+
+
+async def test_register_reload_and_sign_out(visitors: Visitors) -> None:
+    (ana,) = await visitors.registered("Ana")
+    await expect(ana.page.locator(".me")).to_contain_text("Ana")
+    await ana.page.reload()
+    await ana.connected()
+    await ana.page.get_by_role("button", name="Account").click()
+    await ana.page.get_by_role("menuitem", name="Sign out").click()
+    await expect(ana.page.get_by_role("heading", name="Chalkwire")).to_be_visible()
+    await ana.page.get_by_label("Email").fill(ana.email)
+    await ana.page.get_by_label("Password").fill(PASSWORD)
+    await ana.page.get_by_label("Password").press("Enter")
+    await ana.connected()
+
+
+async def test_what_is_wrong_is_said_at_its_place(visitors: Visitors) -> None:
+    (ana,) = await visitors.registered("Ana")
+    other = await visitors.one("Other")
+    other.excused = re.compile("status of (401|409)")
+    await other.visit()
+    page = other.page
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_label("Email")).to_have_attribute("aria-invalid", "true")
+    await page.get_by_label("Email").fill(ana.email)
+    await page.get_by_label("Password").fill("something else")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("alert")).to_contain_text("wrong")
+    await page.get_by_role("button", name="Create an account").click()
+    await page.get_by_label("Name", exact=True).fill("Other")
+    await page.get_by_label("Email").fill(ana.email)
+    await page.get_by_label("Password").fill("short")
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.locator("#field-password-error")).not_to_be_empty()
+    await page.get_by_label("Password").fill("long enough")
+    await page.get_by_role("button", name="Create account").click()
+    await expect(page.locator("#field-email-error")).to_contain_text("there is an account", ignore_case=True)
+
+
+async def test_an_access_token_that_ends_is_replaced(visitors: Visitors) -> None:
+    (ana,) = await visitors.registered("Ana")
+    before = await ana.page.evaluate("JSON.parse(localStorage.getItem('chalkwire.login'))")
+    await ana.page.evaluate(END_TOKEN)
+    await ana.page.reload()
+    await ana.connected()
+    after = await ana.page.evaluate("JSON.parse(localStorage.getItem('chalkwire.login'))")
+    assert after["refresh"] != before["refresh"]
+
+
+async def test_tabs_refresh_one_at_a_time(visitors: Visitors) -> None:
+    """A refresh token that is used twice ends the login: tabs that wake up together must not do that."""
+    (ana,) = await visitors.registered("Ana")
+    tabs = [await ana.page.context.new_page() for _ in range(4)]
+    await ana.page.evaluate(END_TOKEN)
+    for tab in tabs:
+        await tab.goto(ana.server.url("/", ana.node), wait_until="commit")
+    for tab in tabs:
+        await tab.locator('.shell[data-connection="connected"]').wait_for()
+        await tab.close()
+
+
+async def test_a_login_that_has_ended_leads_to_the_form(visitors: Visitors) -> None:
+    (ana,) = await visitors.registered("Ana")
+    ana.excused = re.compile("status of 401")
+    await ana.page.evaluate(
+        """async () => {
+            const login = JSON.parse(localStorage.getItem('chalkwire.login'));
+            const body = JSON.stringify({ refresh_token: login.refresh });
+            await fetch('/v1/auth/logout', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+        }"""
+    )
+    await expect(ana.page.get_by_role("button", name="Sign in")).to_be_visible()
+    assert await ana.page.evaluate("localStorage.getItem('chalkwire.login')") is None
+
+
+async def test_signing_out_in_one_tab_signs_out_the_others(visitors: Visitors) -> None:
+    (ana,) = await visitors.registered("Ana")
+    tab = await ana.page.context.new_page()
+    await tab.goto(ana.server.url("/", ana.node))
+    await tab.locator('.shell[data-connection="connected"]').wait_for()
+    await tab.get_by_role("button", name="Account").click()
+    await tab.get_by_role("menuitem", name="Sign out").click()
+    await expect(ana.page.get_by_role("button", name="Sign in")).to_be_visible()
