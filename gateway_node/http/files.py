@@ -38,7 +38,8 @@ CACHED = "private, no-cache"  # kept by the browser, and asked for again: a righ
 POLICY = (
     "sandbox; default-src 'none'; frame-ancestors 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
 )
-PDF_POLICY = "default-src 'none'; frame-ancestors 'none'; object-src 'self'; style-src 'unsafe-inline'"  # a sandbox has no PDF viewer
+# Browsers show no PDF in a sandbox.
+PDF_POLICY = "default-src 'none'; frame-ancestors 'none'; object-src 'self'; style-src 'unsafe-inline'"
 
 
 class Uploaded(Struct, omit_defaults=True):
