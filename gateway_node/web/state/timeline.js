@@ -35,41 +35,34 @@ export class Timeline extends Emitter {
   async open(around = null) {
     this.#generation += 1;
     this.loaded = false;
-    const page = await this.#page(around === null ? {} : { around });
-    if (!page) return;
-    this.items = [];
-    this.#byId.clear();
-    this.#add(page.messages, 'push');
-    this.loaded = true;
-    this.atStart = this.#isStart(page.messages);
-    this.atEnd = around === null || (page.messages.at(-1)?.offset ?? 0) >= page.offset;
-    this.#replay(page.offset);
-    this.emit('changed', 'opened');
+    await this.#load('opened', around === null ? {} : { around }, (rows, head) => {
+      this.items = [];
+      this.#byId.clear();
+      this.#add(rows, 'push');
+      this.loaded = true;
+      this.atStart = this.#isStart(rows);
+      this.atEnd = around === null || (rows.at(-1)?.offset ?? 0) >= head;
+    });
   }
 
   async older() {
     if (!this.loaded || this.atStart || this.#loading) return;
-    const page = await this.#page({ before: this.items[0].offset });
-    if (!page) return;
-    this.atStart = this.#isStart(page.messages);
-    this.#add(page.messages, 'unshift');
-    if (this.items.length > MOST) {
+    await this.#load('older', { before: this.items[0].offset }, (rows) => {
+      this.atStart = this.#isStart(rows);
+      this.#add(rows, 'unshift');
+      if (this.items.length <= MOST) return;
       for (const item of this.items.splice(MOST)) this.#byId.delete(item.id);
       this.atEnd = false;
-    }
-    this.#replay(page.offset);
-    this.emit('changed', 'older');
+    });
   }
 
   async newer() {
     if (!this.loaded || this.atEnd || this.#loading) return;
-    const page = await this.#page({ after: this.items.at(-1)?.offset ?? 0 });
-    if (!page) return;
-    this.#add(page.messages, 'push');
-    this.#trimStart();
-    if (!page.messages.length) this.atEnd = true;
-    this.#replay(page.offset);
-    this.emit('changed', 'newer');
+    await this.#load('newer', { after: this.items.at(-1)?.offset ?? 0 }, (rows) => {
+      this.#add(rows, 'push');
+      this.#trimStart();
+      if (!rows.length) this.atEnd = true;
+    });
   }
 
   /** Only the newest are wanted any more: whoever reads the end of a room for hours keeps no more than a page of it. */
@@ -102,20 +95,20 @@ export class Timeline extends Emitter {
     this.items[this.items.findIndex((each) => each.id === message.id)] = message;
   }
 
-  async #page(place) {
+  /** `use(rows, head)` puts a page into the window; all that follows its arrival is one step. */
+  async #load(why, place, use) {
     const generation = this.#generation;
     this.#loading += 1;
     try {
       const page = await this.#read('message.list', { room_id: this.#roomId, limit: PAGE, ...place });
-      return generation === this.#generation ? page : null;
+      if (generation !== this.#generation) return;
+      use(page.messages, page.offset);
+      for (const row of this.#late) if (row.offset > page.offset) this.#apply(row);
+      this.emit('changed', why);
     } finally {
       this.#loading -= 1;
-      if (!this.#loading) queueMicrotask(() => this.#loading || (this.#late = []));
+      if (!this.#loading) this.#late = [];
     }
-  }
-
-  #replay(offset) {
-    for (const row of this.#late) if (row.offset > offset) this.#apply(row);
   }
 
   #add(rows, where) {
