@@ -110,6 +110,12 @@ class MessageStore:
         row = await self._database.fetchrow(_SQL["standing"], room_id, user_id)
         return Standing(row["role"], row["kind"], row["peer"]) if row else None
 
+    async def room_of_two(self, one: UUID, other: UUID) -> UUID | None:
+        """Their direct room, when there is one."""
+        first, second = sorted((one, other))
+        room_id: UUID | None = await self._database.fetchval(_SQL["room_of_two"], f"{first}:{second}")
+        return room_id
+
     async def page(
         self, room_id: UUID, user_id: UUID, *, below: int = 0, newest: int = 0, start: int = 0, oldest: int = 0
     ) -> Page | None:

@@ -5,6 +5,9 @@ select m.role, r.kind, case when r.kind = 'direct' then coalesce((
 from room_members m join rooms r on r.id = m.room_id
 where m.room_id = $1 and m.user_id = $2
 
+-- name: room_of_two
+select id from rooms where direct_key = $1
+
 -- name: page
 -- At most $3 messages and system lines below offset $4 and at most $5 from offset $6 on, in a room of the user's; one
 -- row at least for a member, and none for anybody else.
