@@ -62,7 +62,7 @@ class Blobs:
                 self._store: ObjectStore = LocalStore(self._folder)
             else:
                 retries: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-                self._store = from_url(url, client_options={"connect_timeout": "5s"}, retry_config=retries)
+                self._store = from_url(url, retry_config=retries)
         except (BaseError, OSError, ValueError) as error:
             raise BlobsMisconfigured(f"files.url: {_explain(error)}") from None
 
@@ -94,10 +94,13 @@ class Blobs:
             if self._folder is not None:
                 await asyncio.to_thread(_sync, self._folder / key, self._folder)
 
-    async def get(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from `start` up to `end`, in blocks. Raises: `NoSuchBlob`."""
+    async def get(self, key: str, part: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
+        """The bytes in blocks, all or the `part` from an offset up to another. Raises: `NoSuchBlob`."""
         with _named():
-            found = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            try:
+                found = await obstore.get_async(self._store, key, options={"range": part} if part else None)
+            except FileNotFoundError as error:
+                raise NoSuchBlob(_explain(error)) from None
         return _blocks(found)
 
     async def delete(self, key: str) -> None:
@@ -153,8 +156,6 @@ def _named() -> Iterator[None]:
     """The store's trouble under our names."""
     try:
         yield
-    except FileNotFoundError as error:
-        raise NoSuchBlob(_explain(error)) from None
     except (BaseError, OSError) as error:
         raise BlobsUnavailable(_explain(error)) from error
 

@@ -99,7 +99,7 @@ async def download(
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
     headers["Content-Length"] = str(end - start)
     return Stream(
-        await files.read(file, start, end),
+        await files.read(file, part),
         status_code=HTTPStatus.OK if part is None else HTTPStatus.PARTIAL_CONTENT,
         headers=headers,
     )

@@ -144,7 +144,7 @@ class Files:
         picture: Picture | None = None
         if found in IMAGES and body.size <= MAX_SOURCE:
             try:
-                picture = await self._thumbnails.look(await self._blobs.get(key, 0, body.size))
+                picture = await self._thumbnails.look(await self._blobs.get(key))
             except NoImage:
                 found = UNKNOWN
         if picture is not None and picture.thumbnail:
@@ -188,17 +188,17 @@ class Files:
             raise codes.NOT_FOUND.saying("no such file")
         return file
 
-    async def read(self, file: File, start: int, end: int) -> AsyncIterator[bytes]:
-        """Its bytes from `start` up to `end`."""
+    async def read(self, file: File, part: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
+        """Its bytes, all or the `part` from an offset up to another."""
         with _as_codes():
-            return await self._blobs.get(_key(file.id), start, end)
+            return await self._blobs.get(_key(file.id), part)
 
     async def read_thumbnail(self, file: File) -> bytes:
         """A small picture of an image, in WebP."""
         if not file.thumbnail:
             raise codes.NOT_FOUND.saying("the file has no thumbnail")
         with _as_codes():
-            blocks = await self._blobs.get(_thumbnail_key(file.id), 0, MAX_SOURCE)
+            blocks = await self._blobs.get(_thumbnail_key(file.id))
             return b"".join([block async for block in blocks])
 
     async def address(self, file: File) -> str | None:
