@@ -8,9 +8,9 @@ export class Api {
     this.#session = session;
   }
 
-  /** A file, or its thumbnail, as a blob. */
+  /** An image, or its thumbnail, as a blob. `inline`: from here, not by way of an object store elsewhere. */
   async blob(fileId, thumbnail = false) {
-    const path = `/v1/files/${encodeURIComponent(fileId)}${thumbnail ? '/thumbnail' : ''}`;
+    const path = `/v1/files/${encodeURIComponent(fileId)}${thumbnail ? '/thumbnail' : '?inline=true'}`;
     return this.#authorised(async (token) => {
       const response = await answer(path, { headers: { Authorization: `Bearer ${token}` } });
       return response.blob();

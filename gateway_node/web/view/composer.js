@@ -167,8 +167,7 @@ export class Composer {
       const first = this.#message(text);
       files.forEach((file, index) => {
         const type = file.thumbnail ? 'image' : 'file';
-        if (index === 0) this.#room.send({ ...first, type, file, content: text || file.name });
-        else this.#room.send({ type, file, content: file.name });
+        this.#room.send({ ...(index === 0 ? first : { content: '' }), type, file });
       });
       this.#attachments.clear();
       this.#empty();

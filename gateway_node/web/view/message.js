@@ -84,8 +84,7 @@ export class MessageView {
   #body() {
     const message = this.#message;
     if (message.deleted_at) return h('p', { class: 'content', text: 'Message deleted' });
-    const caption = message.file && message.content === message.file.name ? '' : message.content;
-    return [message.file && fileView(this.#chat, message), caption && this.#text(caption)];
+    return [message.file && fileView(this.#chat, message), message.content && this.#text(message.content)];
   }
 
   #text(text) {
