@@ -8,7 +8,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,25 +32,31 @@ from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import ANNOUNCE_PERIOD, Messaging, describe
 from gateway_node.services.people import People
 from gateway_node.services.reading import Reading
-from gateway_node.services.rooms import MEMBER_REMOVED, Rooms
+from gateway_node.services.references import RoomReferences
+from gateway_node.services.rooms import Rooms
 from gateway_node.tokens import TokenVerifier
-from presence import RedisPresence
-from realtime import codec, codes
+from presence import Away, Pipe, RedisPresence, Turns
+from realtime import codec, codes, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
 from realtime.endpoint import WebSocketEndpoint
 from realtime.hub import Hub
-from realtime.interfaces import LogUnavailable
+from realtime.interfaces import LogUnavailable, PresenceUnavailable
 from realtime.namespaces import ChannelOptions, Namespaces
-from realtime.protocol import ClientInfo, Publication, StreamPosition
+from realtime.protocol import ClientInfo, StreamPosition
 from realtime.publisher import Publisher
 from realtime.wheel import TimingWheel, WheelDriver
 from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.files import FileStore
 from storage.log import PostgresLog
+from storage.messages import MessageStore
+from storage.people import PeopleStore
+from storage.reading import ReadingStore
+from storage.room_changes import RoomChanges
 from storage.rooms import RoomStore
 from storage.sessions import SessionStore
+from storage.standing import StandingStore
 from storage.users import UserStore
 
 if TYPE_CHECKING:
@@ -156,8 +162,11 @@ class Node:
             settings.redis.url,
             context.incarnation,
             roster=self,
-            on_leave=lambda channel, info: self._publisher.presence_changed(channel, info, joined=False),
+            on_leave=self._died,
+            on_offline=self._went_offline,
         )
+        self._pipe = Pipe(settings.redis.url)
+        self._turns = Turns(self._pipe)
         self._redis = Redis.from_url(settings.redis.url)
         self._hub = Hub(
             log=self._message_log,
@@ -165,9 +174,10 @@ class Node:
             presence=self._presence,
             compress=settings.client.compression,
             after_slices=self._endpoint.check_congested,
-            on_tagged=self._tagged,
         )
-        self._publisher = Publisher(self._hub, self._message_log, self._broker)
+        messages = MessageStore(self._database)
+        references = RoomReferences(messages, settings.files.orphan_ttl)
+        self._publisher = Publisher(self._hub, self._message_log, self._broker, references)
         users, sessions = UserStore(self._database), SessionStore(self._database)
         self._sessions = sessions
         rooms = RoomStore(self._database)
@@ -187,7 +197,10 @@ class Node:
             self._presence,
             self._publisher,
             ChannelAuthoriser(
-                namespaces, self._tokens, rooms, sessions, allow_anonymous=settings.client.allow_anonymous
+                namespaces,
+                self._tokens,
+                StandingStore(self._database),
+                allow_anonymous=settings.client.allow_anonymous,
             ),
             namespaces,
             limits,
@@ -196,11 +209,12 @@ class Node:
             observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
+        room_service = Rooms(rooms, RoomChanges(self._database), self._publisher)
         self._chat = Chat(
-            Rooms(rooms, self._publisher),
-            Messages(self._database),
-            Reading(self._database),
-            People(self._database),
+            room_service,
+            Messages(messages, room_service, self._publisher),
+            Reading(ReadingStore(self._database), self._pipe, self._publisher.push, settings.chat),
+            People(PeopleStore(self._database), self._pipe),
             Files(
                 FileStore(self._database, settings.files.orphan_ttl),
                 settings.files,
@@ -209,6 +223,9 @@ class Node:
                 sweeps="worker" in settings.roles,
             ),
         )
+        self._publisher.on_message = self._chat.reading.wrote
+        self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
+        self.core.crowds.take_turns = self._take_turns
         self.core.rpc = self._chat.methods()
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
         app = create_app(
@@ -258,7 +275,9 @@ class Node:
             raise StartError(str(error)) from None
         self._metrics.collections.watch()
         self._wheel.each_tick(self._collect)
-        self._tasks = [asyncio.create_task(each) for each in (self._snapshots.run(), self._announce())]
+        self._tasks = [
+            asyncio.create_task(each) for each in (self._snapshots.run(), self._announce(), self.core.crowds.run())
+        ]
         if "worker" in self._context.settings.roles:
             self._tasks.append(asyncio.create_task(self._sweep_sessions()))
         await self._server.start(self._context.sockets)
@@ -277,12 +296,13 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._send_away(settings.window)
         await self._server.drain(max(deadline - loop.time(), 1.0))
+        await self._presence.stop()  # who goes with it was last seen now, which the chat writes down
         await self._chat.stop()
         await self._message_log.close()
         await self._hub.close()
-        await self._presence.stop()
         await self._broker.close()
         await self._redis.aclose()
+        await self._pipe.close()
         await self._database.close()
         self._passwords.close()
         self._driver.stop()
@@ -316,11 +336,22 @@ class Node:
         except msgspec.DecodeError as error:
             logger.warning("another node sent what is no control message: %s", error)
 
-    def _tagged(self, channel: str, publication: Publication) -> None:
-        """Membership changes are rows of the room's log, so that a removal reaches every node whatever was lost."""
-        tags = publication.tags or {}
-        if tags.get("event") == MEMBER_REMOVED and channel.startswith("room:"):
-            self._hub.unsubscribe_user(tags.get("user", ""), channel, "", codes.UNSUBSCRIBED_BY_SERVER)
+    def _went_offline(self, user: str) -> None:
+        self._chat.people.went_offline(user)
+
+    def _died(self, channel: str, info: ClientInfo) -> None:
+        """A connection of a dead node is out of a channel: told like any other leave."""
+        present = self._hub.channels.get(channel)
+        if present is not None and not present.announces:
+            self._hub.on_crowd(channel)
+        else:
+            self._publisher.presence_changed(channel, info, joined=False)
+
+    async def _take_turns(self, names: Sequence[str], seconds: float) -> Sequence[float | None]:
+        try:
+            return await self._turns.take(names, seconds)
+        except Away as away:
+            raise PresenceUnavailable(str(away)) from None
 
     def _session_ended(self, user: str, session: str) -> None:
         self._messaging.end_session(user, session)

@@ -35,13 +35,6 @@ class RedisCursors:
         ((*pairs,),) = await self._pipe.run([("ZRANGE", keys.cursors(user), 0, -1, "WITHSCORES")])
         return {room.decode(): int(offset) for room, offset in pairs}
 
-    async def in_rooms(self, user: str, rooms: Sequence[str]) -> dict[str, int]:
-        """What Redis has of a user in some rooms."""
-        if not rooms:
-            return {}
-        (scores,) = await self._pipe.run([("ZMSCORE", keys.cursors(user), *rooms)])
-        return {room: int(score) for room, score in zip(rooms, scores, strict=True) if score is not None}
-
     async def of_members(self, room: str, users: Sequence[str]) -> dict[str, int]:
         """What Redis has of some users in one room."""
         scores = await self._pipe.run([("ZSCORE", keys.cursors(user), room) for user in users])

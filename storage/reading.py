@@ -27,9 +27,10 @@ class Standing(Struct, frozen=True, gc=False):
 
 
 class Unread(Struct, frozen=True, gc=False):
-    """What is beyond somebody's cursor in a room. `stored` is the cursor that PostgreSQL has."""
+    """What is beyond somebody's cursor in a room. `stored` is the cursor that PostgreSQL has by itself."""
 
     room_id: UUID
+    cursor: int
     stored: int
     unread: int
     mentions: int
@@ -94,7 +95,7 @@ class ReadingStore:
         """All rooms of the user that have messages and are not archived. `ahead`: cursors that may be beyond the stored
         ones; one beyond the end of a room's log is of another history and is not believed."""
         rows = await self._database.fetch(_SQL["unread"], user_id, list(ahead), list(ahead.values()))
-        return [Unread(row["room_id"], row["stored"], row["unread"], row["mentions"]) for row in rows]
+        return [Unread(row["room_id"], row["cursor"], row["stored"], row["unread"], row["mentions"]) for row in rows]
 
     async def of_room(self, room_id: UUID, limit: int) -> dict[UUID, int]:
         """The cursors of `limit` members at most; 0 for those who have read nothing yet."""

@@ -43,29 +43,29 @@ class UserStore:
         except asyncpg.UniqueViolationError:
             raise EmailTaken(email) from None
         assert row is not None, "insert returning gives the row"
-        return _user(row)
+        return user_of(row)
 
     async def by_email(self, email: str) -> User | None:
         row = await self._database.fetchrow(_SQL["by_email"], _normal(email))
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def by_id(self, user_id: UUID) -> User | None:
         row = await self._database.fetchrow(_SQL["by_id"], user_id)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def list(self, *, after: User | None = None, limit: int = 100) -> list[User]:
         """At most `limit` users, oldest first, those that follow `after`."""
         moment, last = (after.created_at, after.id) if after else (None, None)
-        return [_user(row) for row in await self._database.fetch(_SQL["list"], moment, last, limit)]
+        return [user_of(row) for row in await self._database.fetch(_SQL["list"], moment, last, limit)]
 
     async def disable(self, user_id: UUID) -> User | None:
         """Keep the user out from now on. `None`: there is no such user."""
         row = await self._database.fetchrow(_SQL["disable"], user_id)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def enable(self, user_id: UUID) -> User | None:
         row = await self._database.fetchrow(_SQL["enable"], user_id)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
         """A new password, or the same one hashed with new parameters."""
@@ -76,7 +76,7 @@ def _normal(email: str) -> str:
     return email.strip().lower()
 
 
-def _user(row: asyncpg.Record) -> User:
+def user_of(row: asyncpg.Record) -> User:
     return User(
         row["id"],
         row["email"],

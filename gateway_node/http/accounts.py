@@ -72,7 +72,7 @@ async def register(
     user = await services.accounts.register(
         data.email, data.password, name=data.name, again=idempotency_key is not None
     )
-    return Response(_profile(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
+    return Response(profile_of(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
 
 
 @post("/auth/login", operation_id="login", status_code=HTTPStatus.OK)
@@ -105,10 +105,10 @@ async def me(request: AnyRequest) -> Response[Profile]:
     user = await services_of(request).accounts.profile(identity.user)
     if user is None:
         raise NotFoundException("the token names no account of this server")
-    return Response(_profile(user), headers=NO_STORE)
+    return Response(profile_of(user), headers=NO_STORE)
 
 
-def _profile(user: User) -> Profile:
+def profile_of(user: User) -> Profile:
     return Profile(user.id, user.email, user.name, user.role, user.created_at)
 
 

@@ -2,10 +2,64 @@
 
 from __future__ import annotations
 
-from litestar import Router
+from typing import Annotated
+from uuid import UUID
 
-from gateway_node.http.guards import limit_address
+from litestar import Response, Router, get, patch
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+from gateway_node.http.accounts import NO_STORE, AnyRequest, Profile, profile_of
+from gateway_node.http.guards import bearer, limit_address
+from gateway_node.http.services import services_of
+from gateway_node.services.people import MAX_ASKED, MAX_QUERY, Status
+from storage.people import Person
+
+Query = Annotated[
+    str,
+    QueryParameter(
+        name="query", min_length=1, max_length=MAX_QUERY, description="The beginning of a name, or a whole address."
+    ),
+]
+Ids = Annotated[
+    list[UUID],
+    QueryParameter(name="id", min_items=1, max_items=MAX_ASKED, description="Users; may be given several times."),
+]
+
+
+class FoundUsers(Struct):
+    users: list[Person]
+
+
+class Statuses(Struct):
+    users: dict[str, Status]
+
+
+class ProfileChange(Struct, forbid_unknown_fields=True):
+    name: str
+
+
+@get("/users", operation_id="findUsers", security=[{"accessToken": []}])
+async def find(request: AnyRequest, query: Query) -> FoundUsers:
+    """Find people: at most 20."""
+    identity = await bearer(request)
+    return FoundUsers(await services_of(request).chat.people.find(identity, query))
+
+
+@get("/users/status", operation_id="userStatus", security=[{"accessToken": []}])
+async def status(request: AnyRequest, ids: Ids) -> Statuses:
+    """Who is online, of those with whom one shares a room."""
+    identity = await bearer(request)
+    return Statuses(await services_of(request).chat.people.status(identity, ids))
+
+
+@patch("/me", operation_id="updateMe", security=[{"accessToken": []}])
+async def update(request: AnyRequest, data: JSONBody[ProfileChange]) -> Response[Profile]:
+    """Change one's name."""
+    identity = await bearer(request)
+    user = await services_of(request).chat.people.rename(identity, data.name)
+    return Response(profile_of(user), headers=NO_STORE)
 
 
 def router() -> Router:
-    return Router(path="/v1", route_handlers=[], guards=[limit_address], tags=["People"])
+    return Router(path="/v1", route_handlers=[find, status, update], guards=[limit_address], tags=["People"])

@@ -22,21 +22,21 @@ where read_cursors."offset" < excluded."offset"
 
 -- name: unread
 -- What comes after the place where somebody is begins a count of its own: the row before it may be long gone.
-select m.room_id, coalesce(r."offset", 0) as stored, c.last_count - n.seen as unread,
+select m.room_id, p.cursor, coalesce(r."offset", 0) as stored, c.last_count - n.seen as unread,
        (select count(*) from mentions t
-        where t.user_id = m.user_id and t.channel_id = c.id and t."offset" > p.place) as mentions
+        where t.user_id = m.user_id and t.channel_id = c.id and t."offset" > greatest(p.cursor, m.joined_offset)) as mentions
 from room_members m
 join rooms o on o.id = m.room_id and o.archived_at is null
 join channels c on c.name = 'room:' || m.room_id
 left join read_cursors r on r.user_id = m.user_id and r.channel_id = c.id
 left join unnest($2::uuid[], $3::bigint[]) as k(room_id, "offset") on k.room_id = m.room_id
 cross join lateral (
-    select greatest(m.joined_offset, r."offset", case when k."offset" <= c.last_offset then k."offset" end) as place
+    select greatest(0, r."offset", case when k."offset" <= c.last_offset then k."offset" end) as cursor
 ) p
 cross join lateral (
     select coalesce((
         select x.count_no - x.counted::integer from messages x
-        where x.channel_id = c.id and x."offset" > p.place
+        where x.channel_id = c.id and x."offset" > greatest(p.cursor, m.joined_offset)
         order by x.channel_id, x."offset" limit 1), c.last_count) as seen
 ) n
 where m.user_id = $1

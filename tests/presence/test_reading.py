@@ -90,8 +90,6 @@ async def test_a_cursor_goes_forward_only(pipe: Pipe, redis: Redis) -> None:
     assert await cursors.move([("one", "ann", 4), ("one", "ann", 5), ("two", "ann", 8)]) == [False, False, True]
     assert await cursors.of_user("ann") == {"one": 5, "two": 8}
     assert await cursors.of_user("nobody") == {}
-    assert await cursors.in_rooms("ann", ["two", "three"]) == {"two": 8}
-    assert await cursors.in_rooms("ann", []) == {}
     assert await cursors.of_members("one", ["ann", "ben", "cy"]) == {"ann": 5, "ben": 1}
     assert TTL_SECONDS - 60 < await redis.ttl("cursors:ann") <= TTL_SECONDS
 

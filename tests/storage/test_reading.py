@@ -131,7 +131,8 @@ async def test_unread_is_what_people_count_beyond_the_cursor(
         assert await counts(reading, ada, {room.id: cursor}) == [unread], "the cursor that Redis has"
     assert await counts(reading, ada, {room.id: 8}) == [(4, 1)], "a cursor of another history is not believed"
     await reading.move([(room.id, ada, 2)])
-    assert await reading.unread(ada, {room.id: 1, uuid4(): 1}) == [Unread(room.id, 2, 2, 1)]
+    assert await reading.unread(ada, {room.id: 1, uuid4(): 1}) == [Unread(room.id, 2, 2, 2, 1)]
+    assert await reading.unread(ada, {room.id: 4}) == [Unread(room.id, 4, 2, 1, 1)]
 
 
 async def test_what_was_said_before_one_came_is_not_unread(
