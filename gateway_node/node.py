@@ -209,11 +209,12 @@ class Node:
             observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
-        room_service = Rooms(rooms, RoomChanges(self._database), self._publisher)
+        reading = Reading(ReadingStore(self._database), self._pipe, self._publisher.push, settings.chat)
+        room_service = Rooms(rooms, RoomChanges(self._database), self._publisher, reading.ahead)
         self._chat = Chat(
             room_service,
             Messages(messages, room_service, self._publisher),
-            Reading(ReadingStore(self._database), self._pipe, self._publisher.push, settings.chat),
+            reading,
             People(PeopleStore(self._database), self._pipe),
             Files(
                 FileStore(self._database, settings.files.orphan_ttl),
@@ -223,10 +224,11 @@ class Node:
                 sweeps="worker" in settings.roles,
             ),
         )
-        self._publisher.on_message = self._chat.reading.wrote
+        self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
         self.core.crowds.take_turns = self._take_turns
         self.core.rpc = self._chat.methods()
+        self.core.writes = self._chat.writes
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir)
         app = create_app(
             Services(
