@@ -1,54 +1,81 @@
-"""Rooms and their members."""
+"""Rooms and their members: what can be asked. How they change is in `storage/room_changes.py`."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
-from realtime.interfaces import Appended, Entry
-from realtime.protocol import Publication
 from storage.database import Database
-from storage.log.append import append_batch, result_of
-from storage.log.publication import publication
+from storage.log.publication import milliseconds
 from storage.queries import load
-
-if TYPE_CHECKING:
-    from storage.database import Connection
 
 Kind = Literal["direct", "group"]
 Role = Literal["owner", "moderator", "member"]
 
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
+"""PostgreSQL's `infinity`: a moment like any other to whoever compares it with the clock."""
+
 _SQL = load("rooms")
 
 
-class Room(Struct, frozen=True):
-    """A row of `rooms`. Its messages are in the channel `room:<id>`."""
+class Member(Struct, frozen=True, omit_defaults=True):
+    """`muted_until` is set while they are muted; in the year 9999: until somebody says otherwise."""
+
+    user_id: UUID
+    role: Role
+    name: str
+    joined_at: datetime
+    muted_until: datetime | None = None
+
+
+class OpenRoom(Struct, frozen=True):
+    """A group that anybody may join, as those see it who are not in it."""
+
+    id: UUID
+    title: str
+    members: int
+    created_at: datetime
+
+
+class Last(Struct, frozen=True):
+    """A room's last message. `data` is JSON without offset and time, which is the commit's in Unix milliseconds."""
+
+    offset: int
+    time: int
+    data: bytes
+
+
+class Summary(Struct, frozen=True):
+    """A room as one of its members sees it. Offsets are the log's, `epoch` is the wire's.
+
+    `talked_at`: when the last message was said, or the room was made; `cursor`: how far the member has read;
+    `peer`: the other one of a direct room (id and name).
+    """
 
     id: UUID
     kind: Kind
     title: str
+    open: bool
     created_by: UUID | None
     created_at: datetime
-    archived_at: datetime | None = None
-
-    @property
-    def channel(self) -> str:
-        return f"room:{self.id}"
-
-
-class Member(Struct, frozen=True):
-    user_id: UUID
+    updated_at: datetime
+    archived_at: datetime | None
     role: Role
-    joined_at: datetime
-    name: str
-
-
-class NoSuchRoom(Exception):
-    """There is no room of this id, or no user of that id to put in it."""
+    muted_until: datetime | None
+    members: int
+    peer: tuple[UUID, str] | None
+    offset: int
+    epoch: str
+    cursor: int
+    unread: int
+    mentions: int
+    talked_at: datetime
+    last: Last | None
 
 
 class RoomStore:
@@ -57,40 +84,40 @@ class RoomStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, title: str, created_by: UUID) -> Room:
-        """A group with its first member, the owner."""
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_SQL["create"], "group", title, None, created_by)
-            assert row is not None, "no key, no conflict"
-            await self.add_member(row["id"], created_by, "owner", connection)
-        return _room(row)
+    async def summary(self, room_id: UUID, user_id: UUID, cursors: Mapping[UUID, int]) -> Summary | None:
+        """A room as the user sees it; `None`: not a member. `cursors` as in `summaries`."""
+        found = await self._summaries(user_id, room_id, None, None, None, 1, cursors=cursors)
+        return found[0] if found else None
 
-    async def direct(self, one: UUID, other: UUID) -> tuple[Room, bool]:
-        """The room of two people, and whether it is new: there is one a pair, also when both ask at once."""
-        first, second = sorted((one, other))
-        key = f"{first}:{second}"
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_SQL["create"], "direct", "", key, one)
-            if row is not None:
-                for user_id in {first, second}:
-                    await self.add_member(row["id"], user_id, "member", connection)
-                return _room(row), True
-            row = await connection.fetchrow(_SQL["by_direct_key"], key)
-        assert row is not None, "the key was there"
-        return _room(row), False
+    async def summaries(
+        self,
+        user_id: UUID,
+        cursors: Mapping[UUID, int],
+        *,
+        archived: bool = False,
+        after: tuple[datetime, UUID] | None = None,
+        limit: int = 100,
+    ) -> list[Summary]:
+        """At most `limit` of the user's rooms, newest talk first, those that follow `after` (`talked_at` and id).
 
-    async def get(self, room_id: UUID) -> Room | None:
-        row = await self._database.fetchrow(_SQL["get"], room_id)
-        return _room(row) if row else None
+        `cursors` (by room) may be ahead of the stored ones. One beyond the end of its room's log is of another history
+        and is not believed.
+        """
+        since, last = after or (None, None)
+        return await self._summaries(user_id, None, archived, since, last, limit, cursors=cursors)
 
-    async def list_for_user(self, user_id: UUID, *, after: Room | None = None, limit: int = 100) -> list[Room]:
-        """At most `limit` of the user's rooms that are not archived, newest first, those that follow `after`."""
-        moment, last = (after.created_at, after.id) if after else (None, None)
-        return [_room(row) for row in await self._database.fetch(_SQL["list_for_user"], user_id, moment, last, limit)]
+    async def _summaries(self, user_id: UUID, *which: Any, cursors: Mapping[UUID, int]) -> list[Summary]:
+        rows = await self._database.fetch(_SQL["summaries"], user_id, *which, list(cursors), list(cursors.values()))
+        return [_summary(row) for row in rows]
 
-    async def archive(self, room_id: UUID) -> Room | None:
-        row = await self._database.fetchrow(_SQL["archive"], room_id)
-        return _room(row) if row else None
+    async def find(
+        self, beginning: str, *, after: tuple[str, UUID] | None = None, limit: int = 100
+    ) -> list[tuple[str, OpenRoom]]:
+        """At most `limit` open groups whose title begins so, in whatever case, by title, each with the key by which it
+        is sorted; those that follow `after` (key and id)."""
+        key, last = after or (None, None)
+        rows = await self._database.fetch(_SQL["find"], beginning, key, last, limit)
+        return [(row["sort"], OpenRoom(row["id"], row["title"], row["members"], row["created_at"])) for row in rows]
 
     async def role(self, room_id: UUID, user_id: UUID) -> Role | None:
         """`None`: not a member."""
@@ -108,43 +135,37 @@ class RoomStore:
     async def members(self, room_id: UUID, *, after: UUID | None = None, limit: int = 100) -> list[Member]:
         """At most `limit` members by id, those that follow `after`."""
         rows = await self._database.fetch(_SQL["members"], room_id, after, limit)
-        return [Member(row["user_id"], row["role"], row["joined_at"], row["name"]) for row in rows]
-
-    async def add_member(self, room_id: UUID, user_id: UUID, role: Role, connection: Connection | None = None) -> bool:
-        """Make the user a member in this role. False: they were that already. Raises `NoSuchRoom`."""
-        try:
-            done = await (connection or self._database).execute(_SQL["put_member"], room_id, user_id, role)
-        except asyncpg.ForeignKeyViolationError:
-            raise NoSuchRoom(f"no room {room_id} or no user {user_id}") from None
-        return done != "INSERT 0 0"
-
-    async def remove_member(self, room_id: UUID, user_id: UUID, connection: Connection | None = None) -> bool:
-        """False: they were no member."""
-        done = await (connection or self._database).execute(_SQL["remove_member"], room_id, user_id)
-        return done != "DELETE 0"
-
-    async def change_membership(
-        self, room_id: UUID, user_id: UUID, role: Role | None, event: Entry
-    ) -> tuple[Appended, Publication] | None:
-        """Put the user in this role (`None`: out of the room) and tell the room's log, in one transaction.
-
-        So the change has its place among the messages and is repaired like them. Returns where the event stands and
-        what is to be forwarded to the other nodes; `None` when nothing changed. Trying again with the same event after
-        `DatabaseUnavailable` is safe and returns it again. Raises `NoSuchRoom`, `IdTaken`.
-        """
-        async with self._database.transaction() as connection:
-            if role is None:
-                changed = await self.remove_member(room_id, user_id, connection)
-            else:
-                changed = await self.add_member(room_id, user_id, role, connection)
-            if not changed and not await connection.fetchval(_SQL["has_event"], event.channel, UUID(bytes=event.id)):
-                return None
-            result = result_of((await append_batch(connection, [event]))[0])
-            if isinstance(result, Exception):
-                raise result
-        told = result.duplicate or publication(event.data, event.info, event.tags, result.offset, result.time)
-        return result, told
+        return [
+            Member(row["user_id"], row["role"], row["name"], row["joined_at"], moment(row["muted_until"]))
+            for row in rows
+        ]
 
 
-def _room(row: asyncpg.Record) -> Room:
-    return Room(row["id"], row["kind"], row["title"], row["created_by"], row["created_at"], row["archived_at"])
+def moment(value: datetime | None) -> datetime | None:
+    """A time with its zone: asyncpg gives `infinity` without one."""
+    return FOR_EVER if value == datetime.max else value
+
+
+def _summary(row: asyncpg.Record) -> Summary:
+    talk = row["talk_offset"]
+    return Summary(
+        id=row["id"],
+        kind=row["kind"],
+        title=row["title"],
+        open=row["open"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        archived_at=row["archived_at"],
+        role=row["role"],
+        muted_until=moment(row["muted_until"]),
+        members=row["members"],
+        peer=(row["peer_id"], row["peer_name"]) if row["peer_id"] else None,
+        offset=row["last_offset"] or 0,
+        epoch=f"{row['generation']}.{row['epoch'] or 0}",
+        cursor=row["place"],
+        unread=row["unread"],
+        mentions=row["mentions"],
+        talked_at=row["sort"],
+        last=Last(talk, milliseconds(row["talked_at"]), row["data"]) if talk else None,
+    )

@@ -140,6 +140,9 @@ def _command(request: Request[Any, Any, Any], error: codes.CommandError) -> Resp
         return answer(request, HTTPStatus.UNAUTHORIZED, error.message, headers=BEARER)
     if error.pointer is not None:
         detail = error.message.removeprefix(f"{error.pointer}: ")
+        if request.method == "GET":  # there is no body: the field is a parameter
+            place = Trouble(detail, parameter=error.pointer.removeprefix("/"))
+            return answer(request, HTTPStatus.BAD_REQUEST, error.message, [place])
         return answer(request, HTTPStatus.UNPROCESSABLE_ENTITY, error.message, [Trouble(detail, pointer=error.pointer)])
     return answer(request, STATUSES.get(error.code, HTTPStatus.BAD_REQUEST), error.message)
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from gateway_node.services import room_events
 from realtime import codes
@@ -30,6 +30,10 @@ MAX_TITLE = 255  # characters
 MAX_PAGE = 100  # members or rooms in one answer
 MAX_TOGETHER = 100  # members that a new group may begin with
 MAX_MUTE = 10 * 366 * 86400  # seconds
+
+Microseconds = Annotated[int, Meta(ge=0, le=1 << 53)]
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _RANK: dict[Role, int] = {"member": 0, "moderator": 1, "owner": 2}
 _LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode's control characters and separators of lines
@@ -97,9 +101,7 @@ class Rooms:
     Making a request again whose outcome is unknown is safe: what is so already is no change.
     """
 
-    def __init__(
-        self, store: RoomStore, changes: RoomChanges, publisher: Publisher, cursors: Cursors = _none
-    ) -> None:
+    def __init__(self, store: RoomStore, changes: RoomChanges, publisher: Publisher, cursors: Cursors = _none) -> None:
         self._store = store
         self._changes = changes
         self._publisher = publisher
@@ -110,7 +112,7 @@ class Rooms:
     async def get(self, identity: Identity, room_id: UUID) -> RoomView:
         user_id = user_id_of(identity)
         with _database():
-            summary = await self._store.summary(room_id, user_id, await self._ahead(identity))
+            summary = await self._store.summary(room_id, user_id, await self._ahead(user_id))
         if summary is None:
             raise codes.UNKNOWN_CHANNEL
         return _view(summary)
@@ -120,13 +122,19 @@ class Rooms:
     ) -> RoomPage:
         """The user's rooms, newest talk first."""
         user_id = user_id_of(identity)
-        place = _place(after, tuple[datetime, UUID])
+        place = _place(after, tuple[Microseconds, UUID])
         with _database():
             found = await self._store.summaries(
-                user_id, await self._ahead(identity), archived=archived, after=place, limit=limit + 1
+                user_id,
+                await self._ahead(user_id),
+                archived=archived,
+                after=(_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None,
+                limit=limit + 1,
             )
         page = [_view(each) for each in found[:limit]]
-        return RoomPage(page, _bookmark(found[limit - 1].talked_at, page[-1].id) if len(found) > limit else "")
+        if len(found) <= limit:
+            return RoomPage(page)
+        return RoomPage(page, _bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
 
     async def find(
         self, identity: Identity, query: str, *, after: str | None = None, limit: int = MAX_PAGE
@@ -135,6 +143,8 @@ class Rooms:
         user_id_of(identity)
         _printable(query, "/query")
         place = _place(after, tuple[str, UUID])
+        if place is not None:
+            _printable(place[0], "/after")
         with _database():
             found = await self._store.find(query, after=place, limit=limit + 1)
         page = [room for _, room in found[:limit]]
@@ -171,7 +181,7 @@ class Rooms:
             raise codes.LIMIT_EXCEEDED.saying(f"a group begins with at most {MAX_TOGETHER} members")
         id = uuid5(user_id, key) if key else None
         try:
-            async with self._making("group", user_id, others, id=id, title=title, open=open) as new:
+            async with self._making(self._changes.new("group", user_id, others, id=id, title=title, open=open)) as new:
                 if (change := new.change) is not None:
                     offsets = [change.tell(room_events.member_added(change, each, new.names[each])) for each in others]
                     for each in (user_id, *others):
@@ -194,7 +204,7 @@ class Rooms:
         if other == user_id:
             raise codes.BAD_REQUEST.at("/user_id", "that is oneself")
         try:
-            async with self._making("direct", user_id, [other]) as new:
+            async with self._making(self._changes.new("direct", user_id, [other])) as new:
                 if (change := new.change) is not None:
                     await change.add([(user_id, "member", 0), (other, "member", 0)])
                     for each in (user_id, other):
@@ -339,18 +349,9 @@ class Rooms:
         self._forward(change)
 
     @asynccontextmanager
-    async def _making(
-        self,
-        kind: Kind,
-        user_id: UUID,
-        others: Sequence[UUID],
-        *,
-        id: UUID | None = None,
-        title: str = "",
-        open: bool = False,
-    ) -> AsyncIterator[NewRoom]:
+    async def _making(self, making: AbstractAsyncContextManager[NewRoom]) -> AsyncIterator[NewRoom]:
         with _database():
-            async with self._changes.new(kind, user_id, others, id=id, title=title, open=open) as new:
+            async with making as new:
                 yield new
         if new.change is not None:
             self._forward(new.change)
@@ -359,5 +360,112 @@ class Rooms:
         for told in change.told:
             self._publisher.forward(told.channel, told.publication, told.epoch)
 
-    async def _ahead(self, identity: Identity) -> dict[UUID, int]:
-        return {UUID(room): offset for room, offset in (await self._cursors(identity.user)).items()}
+    async def _ahead(self, user_id: UUID) -> dict[UUID, int]:
+        return {UUID(room): offset for room, offset in (await self._cursors(str(user_id))).items()}
+
+
+def user_id_of(identity: Identity) -> UUID:
+    """The id of a registered user. Raises error 103 for everybody else: rooms are for people with an account."""
+    try:
+        return UUID(identity.user)
+    except ValueError:
+        raise _not_registered() from None
+
+
+def _not_registered() -> codes.CommandError:
+    return codes.PERMISSION_DENIED.saying("rooms are for registered users")
+
+
+def _require_account(user_id: UUID, error: NoSuchUser) -> None:
+    if user_id in error.users:
+        raise _not_registered()
+
+
+def _require(change: RoomChange, least: Role) -> None:
+    """Raises 102 to strangers, 103 in a direct room and to members who may not."""
+    role = change.actor.role
+    if role is None:
+        raise codes.UNKNOWN_CHANNEL
+    if change.room.kind == "direct":
+        raise codes.PERMISSION_DENIED.saying("a direct room stays as it is")
+    if _RANK[role] < _RANK[least]:
+        raise codes.PERMISSION_DENIED.saying(
+            f"that is for an {least}" if least == "owner" else f"that is for a {least}"
+        )
+
+
+def _require_lower(change: RoomChange, member: Party) -> None:
+    assert change.actor.role is not None and member.role is not None
+    if _RANK[change.actor.role] <= _RANK[member.role]:
+        raise codes.PERMISSION_DENIED.saying("they are of no lower rank")
+
+
+def _member(change: RoomChange) -> Party:
+    """Whom the change is about. Raises 1002 when they are not in the room."""
+    if change.subject is None or change.subject.role is None:
+        raise codes.NOT_FOUND.saying("there is no such member")
+    return change.subject
+
+
+def _title(title: str) -> str:
+    title = title.strip()
+    if not 1 <= len(title) <= MAX_TITLE:
+        raise codes.BAD_REQUEST.at("/title", f"a title has 1 to {MAX_TITLE} characters")
+    _printable(title, "/title")
+    return title
+
+
+def _printable(text: str, pointer: str) -> None:
+    """Marks of the writing direction pass: Hebrew and Arabic need them, and whoever shows a title isolates it."""
+    if any(unicodedata.category(character) in _LINE_BREAKS for character in text):
+        raise codes.BAD_REQUEST.at(pointer, "control characters and line breaks have no place here")
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    try:
+        yield
+    except DatabaseUnavailable:
+        raise codes.INTERNAL from None
+
+
+def _bookmark(*place: object) -> str:
+    """Where the next page begins, as text for clients to hand back."""
+    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def _place(bookmark: str | None, kind: type[K]) -> K | None:
+    if bookmark is None:
+        return None
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(bookmark + "=" * (-len(bookmark) % 4)), type=kind)
+    except (ValueError, msgspec.DecodeError):
+        raise codes.BAD_REQUEST.at("/after", "that is no `next` of this list") from None
+
+
+def _view(summary: Summary) -> RoomView:
+    return RoomView(
+        id=summary.id,
+        kind=summary.kind,
+        title=summary.title,
+        open=summary.open,
+        created_by=summary.created_by,
+        created_at=summary.created_at,
+        updated_at=summary.updated_at,
+        archived_at=summary.archived_at,
+        role=summary.role,
+        muted_until=summary.muted_until,
+        members=summary.members,
+        peer=Peer(*summary.peer) if summary.peer else None,
+        offset=summary.offset,
+        epoch=summary.epoch,
+        cursor=summary.cursor,
+        unread=summary.unread,
+        mentions=summary.mentions,
+        last=_message(summary.last) if summary.last else None,
+    )
+
+
+def _message(last: Last) -> Raw:
+    """A message as it is read: with its offset and time."""
+    return Raw(b'{"offset":%d,%s,"timestamp":"%s"}' % (last.offset, last.data[1:-1], rfc3339(last.time).encode()))
