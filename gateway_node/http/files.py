@@ -13,7 +13,6 @@ from litestar.exceptions import ClientException, InternalServerException
 from litestar.openapi.spec import OpenAPIFormat, OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, QueryParameter
 from litestar.response import Redirect, Stream
-from msgspec import Struct
 
 from gateway_node.http.guards import bearer, limit_address
 from gateway_node.http.problems import answer, unavailable
@@ -23,6 +22,7 @@ from gateway_node.services.files import EmptyFile, FileTooLarge, Link, UploadsBu
 from gateway_node.services.media_types import SHOWN
 from gateway_node.services.rooms import user_id_of
 from gateway_node.services.thumbnails import MEDIA_TYPE
+from realtime.messages import AttachedFile
 from storage.files import File
 
 AnyRequest = Request[Any, Any, Any]
@@ -42,18 +42,6 @@ POLICY = (
 PDF_POLICY = "default-src 'none'; frame-ancestors 'none'; object-src 'self'; style-src 'unsafe-inline'"
 
 
-class Uploaded(Struct, omit_defaults=True):
-    """A file as its sender and messages have it. `size` in bytes, `width` and `height` in pixels."""
-
-    id: UUID
-    name: str
-    size: int
-    content_type: str
-    width: int | None = None
-    height: int | None = None
-    thumbnail: bool = False
-
-
 @dataclass
 class UploadOperation(Operation):
     """Says that the body is the file."""
@@ -70,13 +58,14 @@ class UploadOperation(Operation):
     request_max_body_size=None,  # the service counts: files have a limit of their own
     security=[{"accessToken": []}],
 )
-async def upload(request: AnyRequest, room_id: FromPath[UUID], name: Name = "") -> Response[Uploaded]:
+async def upload(request: AnyRequest, room_id: FromPath[UUID], name: Name = "") -> Response[AttachedFile]:
     """Take a file into a room, to be sent by a message that names it. The body is the file."""
     identity = await bearer(request)
     said = request.headers.get("content-type", "")
     files = services_of(request).chat.files
     file = await files.upload(identity, room_id, _body(request), name=name, said=said, length=request.content_length)
-    return Response(_uploaded(file), status_code=HTTPStatus.CREATED, headers={"Location": f"/v1/files/{file.id}"})
+    uploaded = AttachedFile(**{name: getattr(file, name) for name in AttachedFile.__struct_fields__})
+    return Response(uploaded, status_code=HTTPStatus.CREATED, headers={"Location": f"/v1/files/{file.id}"})
 
 
 @get("/files/{file_id:uuid}", operation_id="downloadFile", security=[{"accessToken": []}, {}])
@@ -175,10 +164,6 @@ def _has(request: AnyRequest, etag: str) -> bool:
 
 def _etag(file: File) -> str:
     return f'"{file.sha256.hex()}"'
-
-
-def _uploaded(file: File) -> Uploaded:
-    return Uploaded(file.id, file.name, file.size, file.content_type, file.width, file.height, file.thumbnail)
 
 
 def _too_large(request: AnyRequest, _error: Exception) -> Response[bytes]:
