@@ -38,6 +38,11 @@ class Chat:
             **file_methods.methods(self.files),
         }
 
+    @property
+    def writes(self) -> frozenset[str]:
+        """Those of the methods that a client may call as often as it may publish."""
+        return message_methods.WRITES
+
     async def start(self) -> None:
         """Begin the background work."""
         for service in (self.messages, self.reading, self.people, self.files):

@@ -176,7 +176,8 @@ class ClientConnection(WebSocketConnection):
             if self.phase != ENDED:
                 self.refuse(command.id, codes.TOO_MANY_REQUESTS())
             return False
-        if command.publish is not None and limits.publishes_per_second:
+        writes = command.publish is not None or (command.rpc is not None and command.rpc.method in self.core.writes)
+        if writes and limits.publishes_per_second:
             if self._publish_budget < 1:
                 self.refuse(command.id, codes.TOO_MANY_REQUESTS())
                 return False

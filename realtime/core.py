@@ -64,6 +64,7 @@ class Core:
     node: str  # its name, as the connect reply tells it
     incarnation: str  # random, of this process: client ids begin with it
     rpc: Mapping[str, RPC] = field(default_factory=dict)
+    writes: frozenset[str] = frozenset()  # methods that are counted as publications
     clock: Clock = time.time
     counters: CommandCounters = field(default_factory=CommandCounters)
     observe_publish: Callable[[float], None] = lambda seconds: None
