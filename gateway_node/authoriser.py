@@ -12,34 +12,33 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from gateway_node.tokens import TokenVerifier
 from realtime import codes
-from realtime.interfaces import Grant, Identity
+from realtime.interfaces import Admission, Grant, Identity
 from realtime.namespaces import BUILT_IN, ChannelOptions, Namespaces
+from storage.standing import Entrance, Membership
 
 PRIVATE_PREFIX = "$"
 USER_BOUNDARY = "#"
 USER_SEPARATOR = ","
 STORE_TIMEOUT = 5.0  # seconds for one look-up
 
+A = TypeVar("A")
+
 _log = structlog.get_logger(__name__)
 
 
-class Membership(Protocol):
-    async def is_member(self, room_id: uuid.UUID, user: str) -> bool: ...
-
-
 class Standing(Protocol):
-    async def may_connect(self, user: str, session: str) -> bool:
-        """False for a disabled user and for a session that was revoked or is unknown.
+    """`storage.standing.StandingStore`."""
 
-        `session` is empty for tokens that were not made by a login; `user` need not be one of ours.
-        """
-        ...
+    async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance: ...
+
+    async def membership(self, room_id: uuid.UUID, user: str) -> Membership | None: ...
 
 
 class ChannelAuthoriser:
@@ -49,46 +48,48 @@ class ChannelAuthoriser:
         self,
         namespaces: Namespaces,
         tokens: TokenVerifier,
-        membership: Membership,
         standing: Standing,
         *,
         allow_anonymous: bool = False,
     ) -> None:
         self._namespaces = namespaces
         self._tokens = tokens
-        self._membership = membership
         self._standing = standing
         self._allow_anonymous = allow_anonymous
 
     async def connect(self, token: str) -> Identity:
         """Raises: `CommandError` 100, 102 or 109; `DisconnectError` 3500, 3501 (no token) or 3507."""
+        return (await self.admit(token, 0)).identity
+
+    async def admit(self, token: str, most_rooms: int) -> Admission:
+        """Raises as `connect`."""
         if not token:
             if not self._allow_anonymous:
                 raise codes.DisconnectError(codes.MALFORMED)
-            return Identity(user="")
+            return Admission(Identity(user=""))
         identity = self._tokens.connection(token)
         if not identity.user and not self._allow_anonymous:
             raise codes.DisconnectError(codes.FORBIDDEN)
-        if identity.user and not await _answer(self._standing.may_connect(identity.user, identity.session)):
+        channels = tuple(channel for channel in identity.channels if self._may_be_given(identity, channel))
+        if channels != identity.channels:
+            identity = replace(identity, channels=channels)
+        if not identity.user:
+            return Admission(identity)
+        entrance = await _answer(self._standing.entrance(identity.user, identity.session, most_rooms))
+        if not entrance.allowed:
             raise codes.DisconnectError(codes.FORBIDDEN)
-        channels = [channel for channel in identity.channels if await self._may_be_given(identity, channel)]
-        return Identity(
-            user=identity.user,
-            info=identity.info,
-            expires_at=identity.expires_at,
-            channels=tuple(channels),
-            session=identity.session,
-            role=identity.role,
-        )
+        return Admission(identity, [f"room:{room_id}" for room_id in entrance.rooms], entrance.heard)
 
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant:
         """Raises: `CommandError` 100, 102, 103, 107 or 109; `DisconnectError` 3500."""
         options = self._options(channel)
         grant = self._tokens.subscription(token, identity, channel) if token else None
         if _is_built_in(channel):
-            if not await self._belongs(identity, channel):
+            membership = await self._membership(identity, channel)
+            if membership is None:
                 raise codes.PERMISSION_DENIED
-            return grant or Grant()
+            grant = grant or Grant()
+            return Grant(grant.info, grant.expires_at, membership.pair, membership.since)
         if grant is not None:
             return grant
         if not _may_subscribe(options, identity.user, channel):
@@ -117,25 +118,27 @@ class ChannelAuthoriser:
         """Raises: `CommandError` 102 or 107."""
         return self._namespaces.require(channel)
 
-    async def _may_be_given(self, identity: Identity, channel: str) -> bool:
-        """Whether the server subscribes a connection to a channel that its token lists.
+    def _may_be_given(self, identity: Identity, channel: str) -> bool:
+        """Whether the server may subscribe a connection to a channel that its token lists. Of rooms, membership decides
+        when it does.
 
         Raises: `CommandError` 102 or 107 for a channel that cannot be.
         """
         self._options(channel)
-        return not _is_built_in(channel) or await self._belongs(identity, channel)
+        prefix, _, rest = channel.partition(":")
+        return not _is_built_in(channel) or prefix == "room" or (prefix == "user" and rest == identity.user != "")
 
-    async def _belongs(self, identity: Identity, channel: str) -> bool:
+    async def _membership(self, identity: Identity, channel: str) -> Membership | None:
         prefix, _, rest = channel.partition(":")
         if not identity.user:
-            return False
+            return None
         if prefix == "user":
-            return rest == identity.user
+            return Membership(0) if rest == identity.user else None
         if prefix == "class":
             # A class is no room: a room's members have no rights in it, least of all when they are removed, of which
             # only the room's own log tells.
-            return False
-        return await _answer(self._membership.is_member(uuid.UUID(rest), identity.user))
+            return None
+        return await _answer(self._standing.membership(uuid.UUID(rest), identity.user))
 
 
 def _is_built_in(channel: str) -> bool:
@@ -152,7 +155,7 @@ def _may_subscribe(options: ChannelOptions, user: str, channel: str) -> bool:
     return options.allow_subscribe_for_client and (bool(user) or options.allow_subscribe_for_anonymous)
 
 
-async def _answer(question: Awaitable[bool]) -> bool:
+async def _answer(question: Awaitable[A]) -> A:
     """Raises: `CommandError` 100 when the store fails or takes longer than `STORE_TIMEOUT`."""
     try:
         async with asyncio.timeout(STORE_TIMEOUT):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_AHEAD = 1000  # publications kept beyond a gap; more are read from the log instead
 FEW = 8  # subscribers up to which a list is kept
 MAX_HELD = 1000  # publications kept for one subscriber while its recovery is read
+FOR_GOOD = 1 << 63  # beyond every offset
 
 
 class Sequence(enum.Enum):
@@ -37,12 +38,13 @@ class Sequence(enum.Enum):
 class Hold:
     """A subscriber whose history is being read: live publications wait here, so that it sees each once, in order."""
 
-    __slots__ = ("overflown", "pushes", "revoked", "user")
+    __slots__ = ("overflown", "pushes", "revoked_at", "tagged", "user")
 
     def __init__(self, user: str) -> None:
         self.user = user
-        self.revoked = False  # the user was removed meanwhile
+        self.revoked_at = 0  # the offset of the user's removal, if there was one meanwhile
         self.pushes: list[tuple[int, bytes]] = []  # (offset, encoded push); offset 0 outside the log
+        self.tagged: list[Publication] | None = None  # those of them on which the node acts
         self.overflown = False
 
     def add(self, offset: int, push: bytes) -> None:
@@ -51,9 +53,15 @@ class Hold:
         else:
             self.pushes.append((offset, push))
 
-    def check(self) -> None:
-        """Raises error 103 when the user was removed meanwhile, 100 (temporary) when too much was published."""
-        if self.revoked:
+    def note(self, publication: Publication) -> None:
+        """Keep a publication with tags for whoever acts on it once the subscriber is live."""
+        if self.tagged is None:
+            self.tagged = []
+        self.tagged.append(publication)
+
+    def check(self, head: int) -> None:
+        """Raises error 103 when the user was removed beyond `head`, 100 (temporary) when too much was published."""
+        if self.revoked_at > head:
             raise codes.PERMISSION_DENIED
         if self.overflown:
             raise codes.INTERNAL.saying("too much was published meanwhile")
@@ -82,6 +90,7 @@ class Channel:
         "name",
         "on_broker",
         "options",
+        "pair",
         "pending",
         "position",
         "repair",
@@ -91,6 +100,7 @@ class Channel:
     def __init__(self, name: str, options: ChannelOptions) -> None:
         self.name = name
         self.options = options
+        self.pair: tuple[str, str] | None = None  # the two users of a direct room, once somebody is in it
         self.subscribers: list[ClientConnection] | set[ClientConnection] = []
         self.listeners: set[ClientConnection] | None = None  # those who asked for join and leave
         self.holds: list[Hold] | None = None
@@ -109,6 +119,16 @@ class Channel:
     def unused(self) -> bool:
         return not self.subscribers and not self.holds
 
+    @property
+    def announces(self) -> bool:
+        """Whether joins and leaves are pushed: in big rooms they would cost the square of their size."""
+        most = self.options.join_leave_limit
+        return self.options.join_leave and not (most and len(self.subscribers) > most)
+
+    def other(self, user: str) -> str:
+        """The other one of a direct room; empty elsewhere."""
+        return next((each for each in self.pair or () if each != user), "")
+
     def add(self, connection: ClientConnection) -> None:
         """Make the connection a subscriber. Few are in a list: a set of one, as in a million personal channels, would
         take 216 bytes instead of 88."""
@@ -120,10 +140,14 @@ class Channel:
             if len(subscribers) > FEW:
                 self.subscribers = set(subscribers)
 
-    def discard(self, connection: ClientConnection) -> None:
-        """Take the connection out of the subscribers and listeners, if it is there."""
+    def suspend(self, connection: ClientConnection) -> None:
+        """Take the connection out of the subscribers, if it is there."""
         with suppress(KeyError, ValueError):
             self.subscribers.remove(connection)
+
+    def discard(self, connection: ClientConnection) -> None:
+        """Take the connection out of the subscribers and listeners, if it is there."""
+        self.suspend(connection)
         if self.listeners is not None:
             self.listeners.discard(connection)
             if not self.listeners:

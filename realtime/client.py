@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from realtime import codec, codes, commands
@@ -19,6 +19,7 @@ from realtime.channel import Channel
 from realtime.core import CONNECTED, CONNECTING, ENDED, NEW, Core
 from realtime.frames import text_frame
 from realtime.interfaces import Grant, Identity, LogUnavailable, PresenceUnavailable
+from realtime.joining import presence_changed
 from realtime.protocol import NO_DATA, ClientInfo, Command, Push, Reply, UnsubscribePush, raw
 from realtime.websocket import WebSocketConnection, WebSocketEndpoint
 
@@ -53,6 +54,7 @@ class ClientConnection(WebSocketConnection):
         "channels",
         "client",
         "core",
+        "given",
         "grants",
         "identity",
         "phase",
@@ -64,6 +66,7 @@ class ClientConnection(WebSocketConnection):
         self.identity = NOBODY
         self.client = ""
         self.channels: tuple[Channel, ...] = ()  # a tuple of two takes 56 bytes, a dict 184
+        self.given = 0  # so many of them, the first, are subscribed by the server
         self.grants: dict[str, Grant] | None = None  # subscriptions with an expiry or info of their own
         self.phase = NEW
         self._work: Work | None = None
@@ -81,6 +84,26 @@ class ClientConnection(WebSocketConnection):
             if channel.name == name:
                 return channel
         return None
+
+    def is_given(self, name: str) -> bool:
+        """Whether the server subscribed the connection to the channel, not the client."""
+        return any(channel.name == name for channel in self.channels[: self.given])
+
+    def add(self, channels: Sequence[Channel], *, given: bool) -> None:
+        """Note that the connection is subscribed to the channels, by the server or by the client."""
+        for channel in channels:
+            self._forget(channel)
+        if given:
+            self.channels = (*self.channels[: self.given], *channels, *self.channels[self.given :])
+            self.given += len(channels)
+        else:
+            self.channels = (*self.channels, *channels)
+
+    def _forget(self, channel: Channel) -> None:
+        if channel in self.channels:
+            place = self.channels.index(channel)
+            self.channels = (*self.channels[:place], *self.channels[place + 1 :])
+            self.given -= place < self.given
 
     def info_in(self, channel: str) -> ClientInfo:
         """Who this is, as others in the channel see it."""
@@ -296,7 +319,7 @@ class ClientConnection(WebSocketConnection):
         channel = self.channel(name)
         if channel is None:
             return False
-        self.channels = tuple(each for each in self.channels if each is not channel)
+        self._forget(channel)
         core = self.core
         info = self.info_in(name)
         if self.grants:
@@ -304,8 +327,7 @@ class ClientConnection(WebSocketConnection):
         core.hub.unsubscribe(self, channel)
         if channel.options.presence:
             core.presence.leave(name, info)
-        if commands.announces(channel):
-            core.publisher.presence_changed(name, info, joined=False)
+        presence_changed(core, channel, info, joined=False)
         return True
 
     def unsubscribe_by_server(self, name: str, reason: codes.Unsubscribe) -> None:
@@ -314,7 +336,7 @@ class ClientConnection(WebSocketConnection):
 
     def lose_position(self, name: str) -> None:
         """The log cannot say what was missed: the client comes back with its own position."""
-        if commands.is_server_side(self, name):
+        if self.is_given(name):
             self.end(codes.INSUFFICIENT_STATE)
         else:
             self.unsubscribe_by_server(name, codes.INSUFFICIENT_POSITION)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
-from realtime import codec, codes
+from realtime import codec, codes, membership
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION, Core
-from realtime.hub import Hub
 from realtime.interfaces import Grant, Identity, MessageLog
+from realtime.joining import Allowance, Joining, go_live, join, ttl
+from realtime.membership import personal_channel
 from realtime.messages import names_something, stamped
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
 from realtime.protocol import (
@@ -32,7 +30,6 @@ from realtime.protocol import (
     PresenceStatsResult,
     Publication,
     PublishRequest,
-    Push,
     RefreshRequest,
     RefreshResult,
     Reply,
@@ -41,14 +38,14 @@ from realtime.protocol import (
     StreamPosition,
     SubRefreshRequest,
     SubRefreshResult,
-    SubscribePush,
     SubscribeRequest,
-    SubscribeResult,
     raw,
 )
 
 if TYPE_CHECKING:
     from realtime.client import ClientConnection
+
+MOST_CHANNELS = 1000  # that the server subscribes a connection to, where nothing else limits them
 
 
 def start(connection: ClientConnection, command: Command) -> Coroutine[Any, Any, None] | None:
@@ -84,49 +81,36 @@ def start(connection: ClientConnection, command: Command) -> Coroutine[Any, Any,
 # --- connecting ------------------------------------------------------------------------------------------------
 
 
-def personal_channel(user: str) -> str:
-    return f"user:{user}"
-
-
-def is_server_side(connection: ClientConnection, channel: str) -> bool:
-    """Whether the server subscribed the connection, not the client."""
-    identity = connection.identity
-    return channel in identity.channels or (identity.user != "" and channel == personal_channel(identity.user))
-
-
 async def connect(connection: ClientConnection, number: int, request: ConnectRequest) -> None:
-    """Who is it, and what is it subscribed to by the server: the personal channel and the token's channels."""
+    """Who is it, and what does the server subscribe it to: the token's channels, the personal one, the rooms."""
     core = connection.core
-    if core.draining:
-        raise codes.DisconnectError(codes.SHUTDOWN)
-    identity = await core.authoriser.connect(request.token)
-    if len(personal_channel(identity.user).encode()) > MAX_CHANNEL_LENGTH:
+    _check(core)
+    most = core.limits.channels or MOST_CHANNELS
+    admission = await core.authoriser.admit(request.token, most)
+    identity = admission.identity
+    personal = personal_channel(identity.user) if identity.user else ""
+    if len(personal.encode()) > MAX_CHANNEL_LENGTH:
         raise codes.DisconnectError(codes.INVALID_TOKEN)
-    if _too_many_connections(core, identity.user):
-        raise codes.DisconnectError(codes.CONNECTION_LIMIT)
+    _check(core, identity.user)
     connection.identity = identity
-    names = dict.fromkeys(identity.channels)
-    if identity.user:
-        names[personal_channel(identity.user)] = None
-    asked = request.subs or {}
-    wanted = []
-    for name in names:
-        options = core.namespaces.options(name)
-        if options is not None:
-            wanted.append((name, options, asked.get(name) or SubscribeRequest(channel=name)))
-    joinings = await _all_that_may(
-        [
-            _join(connection, name, options, each, None if options.messages else Grant())
-            for name, options, each in wanted
-        ]
-    )
-    too_many = _too_many_connections(core, identity.user)  # others may have come while this one waited
-    if connection.phase == ENDED or core.draining or too_many:
+    names = dict.fromkeys(filter(None, (*identity.channels, personal)))
+    for room in admission.rooms:
+        if len(names) < most:
+            names[room] = None
+    joinings = await _join_all(connection, names, request.subs or {})
+    try:
+        changes = await _said_since(core, joinings, personal, admission.heard)
+        _check(core, identity.user, joinings)
+    except BaseException:
         for joining in joinings:
             joining.abandon()
-        if core.draining or too_many:
-            raise codes.DisconnectError(codes.SHUTDOWN if core.draining else codes.CONNECTION_LIMIT)
+        raise
+    for joining in joinings:
+        if joining.revoked or connection.phase == ENDED:
+            joining.abandon()
+    if connection.phase == ENDED:
         return
+    joinings = [joining for joining in joinings if not joining.revoked]
     connection.client = core.new_client_id()
     connection.phase = CONNECTED
     core.hub.add_connection(connection)
@@ -135,183 +119,113 @@ async def connect(connection: ClientConnection, number: int, request: ConnectReq
         client=connection.client,
         version=VERSION,
         expires=expires > 0,
-        ttl=_ttl(connection, expires),
+        ttl=ttl(core, expires),
         subs={joining.channel.name: joining.result for joining in joinings} or None,
         ping=core.limits.ping_interval,
         pong=True,
         node=core.node,
     )
-    _go_live(connection, joinings, codec.encode_reply(Reply(number, connect=result)))
+    go_live(connection, joinings, [codec.encode_reply(Reply(number, connect=result))], given=True)
+    for joining in joinings:
+        if joining.channel.name == personal:
+            changes += [each for each in joining.hold.tagged or () if each.offset > joining.head]
+    for change in changes:
+        membership.changed(connection, change)
 
 
-def _too_many_connections(core: Core, user: str) -> bool:
+def _check(core: Core, user: str = "", joinings: Iterable[Joining] = ()) -> None:
+    """What may change while a client waits: others come, or the node goes."""
+    if core.draining:
+        raise codes.DisconnectError(codes.SHUTDOWN)
     most = core.limits.connections_per_user
-    return bool(most and user) and len(core.hub.connections_of(user)) >= most
+    if most and user and len(core.hub.connections_of(user)) >= most:
+        raise codes.DisconnectError(codes.CONNECTION_LIMIT)
+    if any(joining.hold.overflown for joining in joinings):
+        raise codes.INTERNAL.saying("too much was published meanwhile")
 
 
-async def _all_that_may(joinings: list[Coroutine[Any, Any, Joining]]) -> list[Joining]:
+async def _join_all(
+    connection: ClientConnection, names: Iterable[str], asked: Mapping[str, SubscribeRequest]
+) -> list[Joining]:
     """All but the rooms that the user was removed from meanwhile; none at all when one fails for another reason."""
-    results = await asyncio.gather(*joinings, return_exceptions=True)
+    core = connection.core
+    allowance = Allowance(core.limits)
+    joins = []
+    for name in names:
+        options = core.namespaces.options(name)
+        if options is not None:
+            channel, hold = core.hub.hold(name, options, connection.user)
+            request = asked.get(name) or SubscribeRequest(channel=name)
+            grant = None if options.messages else Grant()
+            joins.append(join(connection, channel, hold, request, allowance, grant=grant))
+    results = await asyncio.gather(*joins, return_exceptions=True)
     joined = [result for result in results if isinstance(result, Joining)]
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, codes.PERMISSION_DENIED):
             for joining in joined:
                 joining.abandon()
             raise result
-    for joining in joined:
-        if joining.hold.revoked:  # while the others were read
-            joining.abandon()
-    return [joining for joining in joined if not joining.hold.revoked]
+    return joined
 
 
-def _ttl(connection: ClientConnection, expires_at: int) -> int:
-    return max(int(expires_at - connection.core.clock()), 1) if expires_at else 0
+async def _said_since(core: Core, joinings: Iterable[Joining], personal: str, heard: int | None) -> list[Publication]:
+    """What the personal channel said after the rooms were listed and up to the head of the subscription: nobody was
+    there to act on it."""
+    head = next((joining.head for joining in joinings if joining.channel.name == personal), 0)
+    if heard is None or head <= heard:
+        return []
+    page = await core.log.read(personal, heard, head - heard)
+    if len(page.publications) < head - heard:
+        raise codes.INTERNAL.saying("too much was published meanwhile")
+    return list(page.publications)
 
 
 # --- subscribing -----------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Joining:
-    """A subscription that is ready to go live: everything up to `head` is in `result`, the rest is held."""
-
-    channel: Channel
-    hold: Hold
-    result: SubscribeResult
-    head: int
-    request: SubscribeRequest
-    grant: Grant
-    hub: Hub
-
-    def abandon(self) -> None:
-        self.hub.drop_hold(self.channel, self.hold)
-
-
 async def subscribe(connection: ClientConnection, number: int, request: SubscribeRequest) -> None:
+    """Join a channel, or take over what the server subscribed: pushes stop until the reply, which covers them."""
     core, name = connection.core, request.channel
-    options = connection.core.namespaces.require(name)
-    if connection.channel(name) is not None:
+    options = core.namespaces.require(name)
+    given = connection.is_given(name)
+    if not given and connection.channel(name) is not None:
         raise codes.ALREADY_SUBSCRIBED
-    if core.limits.channels and len(connection.channels) >= core.limits.channels:
+    if not given and core.limits.channels and len(connection.channels) >= core.limits.channels:
         raise codes.LIMIT_EXCEEDED.saying(f"more than {core.limits.channels} channels")
     grant = None
     if not options.messages:
         grant = await core.authoriser.subscribe(connection.identity, name, request.token)
-    joining = await _join(connection, name, options, request, grant)
+    channel, hold = core.hub.hold(name, options, connection.user)
+    rest = core.hub.suspend(connection, channel) if connection.channel(name) is not None else None
+    try:
+        joining = await join(connection, channel, hold, request, Allowance(core.limits), grant=grant)
+    except BaseException as error:
+        if rest is not None:
+            _give_back(connection, channel, rest, error)
+        raise
+    if rest is not None:
+        core.hub.drop_hold(channel, rest, close=False)
     if connection.phase == ENDED:
         joining.abandon()
         return
-    if connection.channel(name) is not None:  # the server was faster
-        joining.abandon()
-        raise codes.ALREADY_SUBSCRIBED
-    _go_live(connection, [joining], codec.encode_reply(Reply(number, subscribe=joining.result)))
+    go_live(connection, [joining], [codec.encode_reply(Reply(number, subscribe=joining.result))], given=False)
 
 
-async def subscribe_by_server(connection: ClientConnection, name: str) -> None:
-    """Subscribe a live connection on the server's decision, and tell it so."""
-    if connection.channel(name) is not None or connection.phase != CONNECTED:
-        return
-    joining = await _join(
-        connection, name, connection.core.namespaces.require(name), SubscribeRequest(channel=name), Grant()
-    )
-    if connection.phase == ENDED or connection.channel(name) is not None:
-        joining.abandon()
-        return
-    connection.identity = replace(connection.identity, channels=(*connection.identity.channels, name))
-    result = joining.result
-    push = SubscribePush(result.recoverable, result.epoch, result.offset, result.positioned)
-    _go_live(connection, [joining], codec.encode_push(Push(name, subscribe=push)))
-
-
-async def _join(
-    connection: ClientConnection,
-    name: str,
-    options: ChannelOptions,
-    request: SubscribeRequest,
-    grant: Grant | None,
-) -> Joining:
-    """Hold, subscribe at the broker, read, authorise: in this order nothing falls between two of them.
-
-    Membership of rooms is asked only after the head is read (`grant` is `None`): a removal up to the head is known to
-    the answer, and one beyond it is an event that the hold sees.
-    """
-    core = connection.core
-    hub = core.hub
-    channel, hold = hub.hold(name, options, connection.user)
-    try:
-        await hub.join_broker(channel)
-        result = SubscribeResult()
-        head = 0
-        if options.durable:
-            head = await _recover(connection, channel, options, request, result)
-        if grant is None:
-            grant = await core.authoriser.subscribe(connection.identity, name, request.token)
-        result.expires = grant.expires_at > 0
-        result.ttl = _ttl(connection, grant.expires_at)
-        hold.check()
-    except BaseException:
-        hub.drop_hold(channel, hold)
-        raise
-    return Joining(channel, hold, result, head, request, grant, hub)
-
-
-async def _recover(
-    connection: ClientConnection,
-    channel: Channel,
-    options: ChannelOptions,
-    request: SubscribeRequest,
-    result: SubscribeResult,
-) -> int:
-    """Fill in what the client missed, all or nothing. Returns the head that the reply names."""
-    limits = connection.core.limits
-    recoverable = options.force_recovery or (request.recoverable and options.allow_recovery)
-    positioned = options.force_positioning or (request.positioned and options.allow_positioning)
-    recover = request.recover and (recoverable or options.allow_recovery)
-    page = await connection.core.hub.read_position(
-        channel, request.offset if recover else None, limits.recovery, limits.outbox // 2
-    )
-    result.recoverable = recoverable
-    result.positioned = positioned
-    if recoverable or positioned or recover:
-        result.epoch = page.head.epoch
-        result.offset = page.head.offset
-    if request.recover:
-        result.was_recovering = True
-        missed = page.head.offset - request.offset
-        result.recovered = recover and request.epoch == page.head.epoch and missed == len(page.publications)
-        if result.recovered and page.publications:
-            result.publications = [stamped(options, each) for each in page.publications]
-    return page.head.offset
-
-
-def _go_live(connection: ClientConnection, joinings: list[Joining], first: bytes) -> None:
-    """The reply (or push) `first`, then what was held: one step, so that nothing comes between."""
-    core = connection.core
-    payloads = [first]
-    for joining in joinings:
-        channel, grant = joining.channel, joining.grant
-        connection.channels += (channel,)
-        if grant.info or grant.expires_at:
-            connection.grants = connection.grants or {}
-            connection.grants[channel.name] = grant
-        payloads += core.hub.release(connection, channel, joining.hold, joining.head)
-    connection.send_text(b"\n".join(payloads))
-    for joining in joinings:
-        channel = joining.channel
-        info = connection.info_in(channel.name)
-        if channel.options.presence:
-            core.presence.join(channel.name, info)
-        if announces(channel):
-            core.publisher.presence_changed(channel.name, info, joined=True)
-            if channel.options.force_push_join_leave or joining.request.join_leave:
-                core.hub.listen(connection, channel)
-
-
-def announces(channel: Channel) -> bool:
-    """Whether joins and leaves are pushed: in big rooms they would cost the square of their size."""
-    options = channel.options
-    most = options.join_leave_limit
-    return options.join_leave and not (most and len(channel.subscribers) > most)
+def _give_back(connection: ClientConnection, channel: Channel, rest: Hold, error: BaseException) -> None:
+    """After a takeover that failed: the server's subscription goes on as if nobody had asked, unless it is over."""
+    hub, name = connection.core.hub, channel.name
+    if connection.channel(name) is None:  # it ended meanwhile
+        hub.drop_hold(channel, rest)
+    elif isinstance(error, codes.PERMISSION_DENIED):
+        hub.drop_hold(channel, rest, close=False)
+        connection.unsubscribe_by_server(name, codes.UNSUBSCRIBED_BY_SERVER)
+    elif rest.overflown:
+        hub.drop_hold(channel, rest, close=False)
+        connection.lose_position(name)
+    else:
+        pushes = hub.release(connection, channel, rest, 0)
+        if pushes:
+            connection.send_text(b"\n".join(pushes))
 
 
 async def sub_refresh(connection: ClientConnection, number: int, request: SubRefreshRequest) -> None:
@@ -322,7 +236,9 @@ async def sub_refresh(connection: ClientConnection, number: int, request: SubRef
         connection.grants = connection.grants or {}
         connection.grants[request.channel] = grant
     expires = grant.expires_at
-    connection.reply(Reply(number, sub_refresh=SubRefreshResult(expires=expires > 0, ttl=_ttl(connection, expires))))
+    connection.reply(
+        Reply(number, sub_refresh=SubRefreshResult(expires=expires > 0, ttl=ttl(connection.core, expires)))
+    )
 
 
 async def refresh(connection: ClientConnection, number: int, request: RefreshRequest) -> None:
@@ -330,10 +246,9 @@ async def refresh(connection: ClientConnection, number: int, request: RefreshReq
     identity: Identity = await connection.core.authoriser.connect(request.token)
     if identity.user != connection.user:
         raise codes.DisconnectError(codes.INVALID_TOKEN)
-    # What the server subscribed at the connect, or since, stays the server's.
-    connection.identity = replace(identity, channels=connection.identity.channels)
+    connection.identity = identity
     expires = identity.expires_at
-    result = RefreshResult(connection.client, VERSION, expires > 0, _ttl(connection, expires))
+    result = RefreshResult(connection.client, VERSION, expires > 0, ttl(connection.core, expires))
     connection.reply(Reply(number, refresh=result))
 
 
@@ -351,7 +266,8 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
     data = bytes(request.data)
     if not data:
         raise codes.BAD_REQUEST.saying("a publication needs data")
-    if not await core.authoriser.may_publish(connection.identity, name, connection.channel(name) is not None):
+    channel = connection.channel(name)
+    if not await core.authoriser.may_publish(connection.identity, name, channel is not None):
         raise codes.PERMISSION_DENIED
     began = time.perf_counter()
     await core.publisher.publish(
@@ -359,6 +275,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
         options,
         data,
         sender=connection.user,
+        to=channel.other(connection.user) if channel is not None else "",
         info=connection.info_in(name),
         acknowledge=lambda: connection.reply(Reply(number, publish=EMPTY)),
     )
@@ -399,13 +316,13 @@ async def read_history(
 
 async def presence(connection: ClientConnection, number: int, name: str) -> None:
     await _check_presence(connection, name)
-    members = await connection.core.presence.members(name)
+    members = await connection.core.crowds.members(name)
     connection.reply(Reply(number, presence=PresenceResult({each.client: each for each in members})))
 
 
 async def presence_stats(connection: ClientConnection, number: int, name: str) -> None:
     await _check_presence(connection, name)
-    stats = await connection.core.presence.stats(name)
+    stats = await connection.core.crowds.stats(name)
     result = PresenceStatsResult(stats.num_clients, stats.num_users)
     connection.reply(Reply(number, presence_stats=result))
 

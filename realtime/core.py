@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from realtime.crowd import Crowds
 from realtime.hub import Hub
 from realtime.interfaces import Authoriser, Clock, Identity, MessageLog, PresenceStore
 from realtime.namespaces import Namespaces
@@ -69,7 +70,12 @@ class Core:
     counters: CommandCounters = field(default_factory=CommandCounters)
     observe_publish: Callable[[float], None] = lambda seconds: None
     draining: bool = False
+    crowds: Crowds = field(init=False)
     _last_client: int = 0
+
+    def __post_init__(self) -> None:
+        self.crowds = Crowds(self.presence, self.publisher.push)
+        self.hub.on_crowd = self.crowds.changed
 
     def new_client_id(self) -> str:
         """Unique over all nodes and restarts; the prefix lets presence find a dead node's entries."""

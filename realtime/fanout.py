@@ -173,6 +173,15 @@ class Fanout:
             self._pumping = True
             self._pump()
 
+    def withdraw(self, channel: Channel, reader: ClientConnection) -> None:
+        """Spare a reader the frames of the channel that were not written to it yet."""
+        for batch in channel.batches or ():
+            if reader in batch.readers[batch.next :]:
+                batch.readers = [
+                    *batch.readers[: batch.next],
+                    *(r for r in batch.readers[batch.next :] if r is not reader),
+                ]
+
     def _pump(self) -> None:
         """Write slices, one channel after the other, for 2 ms; then let the loop breathe."""
         writing = self._writing

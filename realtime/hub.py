@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from realtime import codec, codes
-from realtime.channel import Channel, Hold, Sequence
+from realtime.channel import FOR_GOOD, Channel, Hold, Sequence
 from realtime.fanout import Fanout
 from realtime.interfaces import Broker, BrokerUnavailable, LogUnavailable, MessageLog, Page, PresenceStore
 from realtime.messages import stamped
@@ -51,7 +51,6 @@ class Hub:
         presence: PresenceStore,
         compress: bool = False,
         after_slices: Callable[[], None] = lambda: None,
-        on_tagged: Callable[[str, Publication], None] = lambda channel, publication: None,
     ) -> None:
         self.log = log
         self.broker = broker
@@ -59,7 +58,9 @@ class Hub:
         self.channels: dict[str, Channel] = {}
         self.counters = HubCounters()
         self.fanout = Fanout(compress=compress, after_slices=after_slices)
-        self._on_tagged = on_tagged  # membership changes ride on tags of a room's log
+        # Membership changes ride on tags of the log; what comes and goes in a crowd is counted, not announced.
+        self.on_tagged: Callable[[str, Publication], None] = lambda channel, publication: None
+        self.on_crowd: Callable[[str], None] = lambda channel: None
         self.num_connections = 0
         self._users: dict[str, ClientConnection | set[ClientConnection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,7 +134,7 @@ class Hub:
         if channel.on_broker:
             return
         if channel.joining is None:
-            channel.joining = self._spawn(self._join_broker(channel))
+            channel.joining = self.spawn(self._join_broker(channel))
         await asyncio.shield(channel.joining)
 
     async def _join_broker(self, channel: Channel) -> None:
@@ -167,12 +168,33 @@ class Hub:
             await self._catch_up(channel)
         return page
 
+    async def reach(self, channel: Channel, offset: int) -> None:
+        """Deliver what the log has, where this node has not come as far as `offset` yet.
+
+        Raises:
+            LogUnavailable: it cannot be read now.
+        """
+        if channel.position is not None and channel.position < offset:
+            await self._catch_up(channel)
+
     def release(self, connection: ClientConnection, channel: Channel, hold: Hold, head: int) -> list[bytes]:
         """Make the held subscriber a live one. Returns the pushes that follow its reply."""
         self.drop_hold(channel, hold, close=False)
         self.fanout.flush(channel)  # what is pending was held, too: not twice
         channel.add(connection)
         return hold.above(head)
+
+    def suspend(self, connection: ClientConnection, channel: Channel) -> Hold:
+        """Hold back a live subscriber from here on; `release` with head 0 lets it go on as if nothing had been."""
+        self.fanout.flush(channel)
+        channel.suspend(connection)
+        return self.hold(channel.name, channel.options, connection.user)[1]
+
+    def withdraw(self, connection: ClientConnection, channel: Channel) -> None:
+        """Take back what is still to be written to a subscriber: a reply says it instead."""
+        self.fanout.flush(channel)
+        channel.suspend(connection)
+        self.fanout.withdraw(channel, connection)
 
     def drop_hold(self, channel: Channel, hold: Hold, *, close: bool = True) -> None:
         if channel.holds is not None:
@@ -213,9 +235,18 @@ class Hub:
     def publish_join(self, name: str, info: ClientInfo, *, joined: bool) -> None:
         """A join or leave, to those local subscribers that asked for them."""
         channel = self.channels.get(name)
-        if channel is not None and channel.listeners:
+        if channel is None:
+            return
+        if not channel.announces:
+            if channel.options.join_leave:
+                self.on_crowd(name)
+            return
+        # In a direct room that is how one sees the other come and go.
+        listeners = channel.subscribers if channel.pair else channel.listeners or ()
+        readers = [each for each in listeners if each.client != info.client]
+        if readers:
             push = codec.encode_join(name, info) if joined else codec.encode_leave(name, info)
-            self.fanout.send(channel, [push], list(channel.listeners))
+            self.fanout.send(channel, [push], readers)
 
     def _accept(self, channel: Channel, publication: Publication, epoch: str) -> None:
         place = channel.place(publication.offset, epoch)
@@ -233,7 +264,9 @@ class Hub:
     def _deliver(self, channel: Channel, publication: Publication) -> None:
         self._push(channel, publication.offset, publication)
         if publication.tags:
-            self._on_tagged(channel.name, publication)
+            for hold in channel.holds or ():
+                hold.note(publication)
+            self.on_tagged(channel.name, publication)
 
     def _push(self, channel: Channel, offset: int, publication: Publication) -> None:
         push = codec.encode_publication(channel.name, stamped(channel.options, publication))
@@ -276,7 +309,7 @@ class Hub:
             return
         expected, channel.expected = channel.expected, 0
         if expected > channel.position:  # else what was missing came by itself
-            self._spawn(self._repair(channel))
+            self.spawn(self._repair(channel))
 
     async def _repair(self, channel: Channel) -> None:
         delay = RETRY_FIRST
@@ -292,7 +325,7 @@ class Hub:
     async def _catch_up(self, channel: Channel) -> None:
         """Read and deliver what follows the position, up to the head: one read, however many wait for it."""
         if channel.repair is None:
-            channel.repair = self._spawn(self._read_missing(channel))
+            channel.repair = self.spawn(self._read_missing(channel))
         await asyncio.shield(channel.repair)
 
     async def _read_missing(self, channel: Channel) -> None:
@@ -329,7 +362,8 @@ class Hub:
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something until it ends or the hub is closed; a failure is logged."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -347,12 +381,16 @@ class Hub:
 
     # --- reactions to server-side acts ----------------------------------------------------------------------------
 
-    def unsubscribe_user(self, user: str, name: str, client: str, reason: codes.Unsubscribe) -> None:
+    def unsubscribe_user(
+        self, user: str, name: str, client: str, reason: codes.Unsubscribe, offset: int = FOR_GOOD
+    ) -> None:
+        """End a user's subscriptions, and those that are under way; `offset` is where the log says so, if it does."""
         for connection in self.connections_of(user, client):
             connection.unsubscribe_by_server(name, reason)
         channel = self.channels.get(name)
         for hold in (channel.holds if channel else None) or ():
-            hold.revoked = hold.revoked or hold.user == user
+            if hold.user == user:
+                hold.revoked_at = max(hold.revoked_at, offset)
 
     def disconnect_user(self, user: str, client: str, disconnect: codes.Disconnect) -> None:
         for connection in self.connections_of(user, client):

@@ -196,12 +196,28 @@ class Grant(Struct, frozen=True, gc=False):
     info: bytes = b""  # JSON for ClientInfo.chan_info
     expires_at: int = 0  # Unix seconds; 0: never
     pair: tuple[str, str] | None = None  # the two users of a direct room
+    since: int = 0  # the offset at which the user came into the room
+
+
+class Admission(Struct, frozen=True):
+    """A permission to connect, and what the server subscribes the connection to beside its token's channels.
+
+    `heard` is the offset of the personal channel in the snapshot in which the rooms were listed.
+    """
+
+    identity: Identity
+    rooms: Sequence[str] = ()  # channels, newest talk first
+    heard: int | None = None  # `None`: they were not listed
 
 
 class Authoriser(Protocol):
     """Decides who is who and who may what. Raises `realtime.codes.CommandError` or `DisconnectError` to refuse."""
 
     async def connect(self, token: str) -> Identity: ...
+
+    async def admit(self, token: str, most_rooms: int) -> Admission:
+        """As `connect`, for a connection that stays: with the user's rooms, at most `most_rooms`."""
+        ...
 
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant: ...
 

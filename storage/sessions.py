@@ -99,28 +99,9 @@ class SessionStore:
         """Whether a login's access tokens count no more: it was revoked, has expired or is unknown."""
         return not await self._database.fetchval(_SQL["is_live"], session_id)
 
-    async def may_connect(self, user: str, session: str) -> bool:
-        """False for a disabled user and for a login that is revoked or unknown, in one round trip.
-
-        `session` is empty for a token that no login made; `user` need not be one of ours.
-        """
-        user_id, session_id = _uuid(user), _uuid(session)
-        if session and (user_id is None or session_id is None):
-            return False
-        if user_id is None:
-            return True
-        return bool(await self._database.fetchval(_SQL["may_connect"], user_id, session_id))
-
     async def sweep(self, keep: float) -> int:
         """Delete logins that expired more than `keep` seconds ago, with their tokens; returns how many."""
         return int((await self._database.execute(_SQL["sweep"], keep)).removeprefix("DELETE "))
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _new_token() -> tuple[str, bytes]:

@@ -19,9 +19,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from realtime import codes
-from realtime.commands import read_history, subscribe_by_server
+from realtime.commands import read_history
 from realtime.core import VERSION, Core
 from realtime.interfaces import Broker, LogUnavailable, PresenceStats, PresenceUnavailable
+from realtime.joining import subscribe_by_server
 from realtime.namespaces import ChannelOptions
 from realtime.protocol import ClientInfo, HistoryRequest, HistoryResult, StreamPosition
 

@@ -40,11 +40,5 @@ order by last_used_at desc, id
 -- name: is_live
 select exists (select from sessions where id = $1 and revoked_at is null and expires_at > now())
 
--- name: may_connect
--- A user that is none of ours was let in by another issuer's token.
-select not exists (select from users where id = $1 and disabled_at is not null)
-   and ($2::uuid is null
-        or exists (select from sessions where id = $2 and user_id = $1 and revoked_at is null and expires_at > now()))
-
 -- name: sweep
 delete from sessions where expires_at < now() - make_interval(secs => $1)

@@ -14,6 +14,7 @@ from gateway_node.tokens import TokenVerifier, mint_connection, mint_subscriptio
 from realtime import codes
 from realtime.interfaces import Grant, Identity
 from realtime.namespaces import ChannelOptions, Namespaces
+from storage.standing import Entrance, Membership
 
 SECRET = "a secret of more than thirty-two bytes"
 ROOM = "7d7f2c0a-6a56-4b7c-9d2b-0a4f2b8f1e11"
@@ -22,17 +23,25 @@ NOBODY = Identity(user="")
 DENIED, UNKNOWN, BAD, BROKEN = 103, 102, 107, 100
 
 
-class Members:
-    """Membership whose answers, failures and delays a test chooses."""
+class Standing:
+    """The store, whose answers, failures and delays a test chooses."""
 
     def __init__(self) -> None:
         self.rooms: set[tuple[str, str]] = {(ROOM, "alice")}
+        self.barred: set[str] = set()
         self.failure: Exception | None = None
         self.hangs = False
+        self.rooms_asked: list[int] = []
 
-    async def is_member(self, room_id: uuid.UUID, user: str) -> bool:
+    async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance:
         await self._trouble()
-        return (str(room_id), user) in self.rooms
+        self.rooms_asked.append(rooms)
+        found = [uuid.UUID(room) for room, member in self.rooms if member == user][:rooms]
+        return Entrance(not {user, session} & self.barred, 7 if rooms else None, found)
+
+    async def membership(self, room_id: uuid.UUID, user: str) -> Membership | None:
+        await self._trouble()
+        return Membership(3, ("alice", "bob")) if (str(room_id), user) in self.rooms else None
 
     async def _trouble(self) -> None:
         if self.hangs:
@@ -41,25 +50,13 @@ class Members:
             raise self.failure
 
 
-class Accounts(Members):
-    def __init__(self) -> None:
-        super().__init__()
-        self.barred: set[str] = set()
-
-    async def may_connect(self, user: str, session: str) -> bool:
-        await self._trouble()
-        return not {user, session} & self.barred
-
-
 class World:
     def __init__(self, *, allow_anonymous: bool = False, **namespaces: ChannelOptions) -> None:
-        self.members = Members()
-        self.accounts = Accounts()
+        self.standing = Standing()
         self.authoriser = ChannelAuthoriser(
             Namespaces(namespaces, namespaces.pop("without_namespace", ChannelOptions())),
             TokenVerifier(SECRET),
-            self.members,
-            self.accounts,
+            self.standing,
             allow_anonymous=allow_anonymous,
         )
 
@@ -111,7 +108,7 @@ async def test_a_bad_token_is_no_anonymous_connection() -> None:
 
 async def test_disabled_users_and_revoked_sessions_stay_out() -> None:
     world = World()
-    world.accounts.barred = {"mallory", "s2"}
+    world.standing.barred = {"mallory", "s2"}
     assert await world.connect(token("mallory")) == codes.FORBIDDEN.code
     assert await world.connect(token(session="s2")) == codes.FORBIDDEN.code
     assert isinstance(await world.connect(token(session="s1")), Identity)
@@ -120,7 +117,7 @@ async def test_disabled_users_and_revoked_sessions_stay_out() -> None:
 @pytest.mark.parametrize("failure", [OSError("refused"), TimeoutError(), RuntimeError("anything")], ids=repr)
 async def test_a_store_that_fails_lets_nobody_in(failure: Exception) -> None:
     world = World()
-    world.accounts.failure = world.members.failure = failure
+    world.standing.failure = failure
     assert await world.connect(token()) == BROKEN
     assert await world.subscribe(f"room:{ROOM}") == BROKEN
 
@@ -128,14 +125,14 @@ async def test_a_store_that_fails_lets_nobody_in(failure: Exception) -> None:
 async def test_a_store_that_hangs_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_node.authoriser, "STORE_TIMEOUT", 0.01)
     world = World()
-    world.accounts.hangs = world.members.hangs = True
+    world.standing.hangs = True
     assert await world.connect(token()) == BROKEN
     assert await world.subscribe(f"room:{ROOM}") == BROKEN
 
 
 async def test_the_stores_failure_is_temporary() -> None:
     world = World()
-    world.members.failure = OSError()
+    world.standing.failure = OSError()
     with pytest.raises(codes.CommandError) as caught:
         await world.authoriser.subscribe(ALICE, f"room:{ROOM}", "")
     assert caught.value.temporary
@@ -287,10 +284,30 @@ async def test_rooms_give_their_rights_to_subscribers() -> None:
 
 
 async def test_channels_of_the_token_are_given_where_the_user_may_be() -> None:
+    """Of rooms, membership decides when the connection joins them."""
     world = World(chat=ChannelOptions())
-    identity = await world.connect(token(channels=["chat:x", f"room:{ROOM}", f"class:{uuid.uuid4()}", "user:bob"]))
+    other = f"room:{uuid.uuid4()}"
+    listed = ["chat:x", f"room:{ROOM}", other, f"class:{uuid.uuid4()}", "user:bob"]
+    identity = await world.connect(token(channels=listed))
     assert isinstance(identity, Identity)
-    assert identity.channels == ("chat:x", f"room:{ROOM}")
+    assert identity.channels == ("chat:x", f"room:{ROOM}", other)
+    assert await world.subscribe(other) == DENIED
+
+
+async def test_a_connection_that_stays_gets_its_rooms() -> None:
+    admission = await World().authoriser.admit(token(), 9)
+    assert (admission.identity.user, admission.rooms, admission.heard) == ("alice", [f"room:{ROOM}"], 7)
+
+
+async def test_a_request_does_not_ask_for_rooms() -> None:
+    world = World()
+    await world.connect(token())
+    assert world.standing.rooms_asked == [0]
+
+
+async def test_a_room_tells_its_pair_and_since_when() -> None:
+    grant = await World().authoriser.subscribe(ALICE, f"room:{ROOM}", "")
+    assert (grant.pair, grant.since) == (("alice", "bob"), 3)
 
 
 async def test_an_unknown_channel_in_the_token_is_told() -> None:

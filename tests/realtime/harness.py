@@ -11,6 +11,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLIENT, OPEN, Protocol
 
+from realtime import membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
 from realtime.endpoint import WebSocketEndpoint
@@ -160,11 +161,12 @@ class Node:
         self.presence = presence
         self.hub = Hub(log=log, broker=self.broker, presence=presence, after_slices=self.endpoint.check_congested)
         publisher = Publisher(self.hub, log, self.broker)
-        self.authoriser = RuleAuthoriser(NAMESPACES)
+        self.authoriser = RuleAuthoriser(NAMESPACES, log)
         self.core = Core(
             self.hub, log, presence, publisher, self.authoriser, NAMESPACES, limits, node=name, incarnation=name
         )
         self.broker.on_message = publisher.received
+        self.hub.on_tagged = lambda channel, publication: membership.act_on(self.hub, channel, publication)
 
     def client(self) -> Client:
         return Client(self)

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+import orjson
 from msgspec import Raw
+from msgspec.structs import replace
 
 from realtime import codec, codes
 from realtime.interfaces import (
+    Admission,
     Appended,
     BrokerUnavailable,
     Entry,
@@ -50,7 +53,8 @@ class MemoryLog:
                     raise IdTaken
                 return Appended(publication.offset, self.epoch, publication.time, publication)
         info = codec.decode_info(entry.info) if entry.info else None
-        publication = Publication(Raw(entry.data), info, len(rows) + 1, None, 1_700_000_000_000)
+        tags = orjson.loads(entry.tags) if entry.tags else None
+        publication = Publication(Raw(entry.data), info, len(rows) + 1, tags, 1_700_000_000_000)
         rows.append((entry, publication))
         return Appended(publication.offset, self.epoch, publication.time)
 
@@ -58,7 +62,7 @@ class MemoryLog:
         await self._answer()
         return self.store(entry)
 
-    def _head(self, channel: str) -> StreamPosition:
+    def head(self, channel: str) -> StreamPosition:
         return StreamPosition(len(self.rows.get(channel, ())), self.epoch)
 
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
@@ -66,22 +70,22 @@ class MemoryLog:
         self.reads += 1
         first = self.first.get(channel, 1)
         kept = [each for _, each in self.rows.get(channel, ()) if each.offset > after and each.offset >= first]
-        return Page(_fitting(kept[:limit], max_bytes), self._head(channel), first)
+        return Page(_fitting(kept[:limit], max_bytes), self.head(channel), first)
 
     async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         await self._answer()
         kept = [each for _, each in self.rows.get(channel, ()) if before is None or each.offset < before]
-        return Page(_fitting(kept[::-1][:limit], max_bytes), self._head(channel))
+        return Page(_fitting(kept[::-1][:limit], max_bytes), self.head(channel))
 
     async def clear(self, channel: str) -> StreamPosition:
         await self._answer()
         self.rows.pop(channel, None)
         self.epoch += "x"
-        return self._head(channel)
+        return self.head(channel)
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         await self._answer()
-        return {channel: self._head(channel) for channel in channels}
+        return {channel: self.head(channel) for channel in channels}
 
 
 def _fitting(publications: list[Publication], max_bytes: int | None) -> list[Publication]:
@@ -164,9 +168,13 @@ class MemoryPresence:
 class RuleAuthoriser:
     """Token "ana" is user ana; `bad` and `expired` are refused. Rooms have explicit members."""
 
-    def __init__(self, namespaces: Namespaces) -> None:
+    def __init__(self, namespaces: Namespaces, log: MemoryLog) -> None:
         self.namespaces = namespaces
+        self.log = log
         self.members: dict[str, set[str]] = {}
+        self.since: dict[tuple[str, str], int] = {}  # (room, user) -> the offset at which they came in
+        self.pairs: dict[str, tuple[str, str]] = {}
+        self.questions = 0  # membership
         self.identities: dict[str, Identity] = {}
         self.grants: dict[str, Grant] = {}
 
@@ -178,13 +186,25 @@ class RuleAuthoriser:
             raise codes.TOKEN_EXPIRED
         return self.identities.get(token) or Identity(token)
 
+    async def admit(self, token: str, most_rooms: int) -> Admission:
+        identity = await self.connect(token)
+        rooms = [room for room, members in self.members.items() if identity.user in members]
+        return Admission(identity, rooms[:most_rooms], self.log.head(f"user:{identity.user}").offset)
+
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant:
         await asyncio.sleep(0)
-        if channel.startswith("room:") and identity.user not in self.members.get(channel, ()):
-            raise codes.PERMISSION_DENIED
         if token == "expired":
             raise codes.TOKEN_EXPIRED
-        return self.grants.get(token) or Grant()
+        if channel.startswith("user:") and channel != f"user:{identity.user}":
+            raise codes.PERMISSION_DENIED
+        grant = self.grants.get(token) or Grant()
+        if not channel.startswith("room:"):
+            return grant
+        self.questions += 1
+        if identity.user not in self.members.get(channel, ()):
+            raise codes.PERMISSION_DENIED
+        since = self.since.get((channel, identity.user), 0)
+        return replace(grant, pair=self.pairs.get(channel), since=since)
 
     async def _may(self, identity: Identity, channel: str, subscribed: bool) -> bool:
         return subscribed

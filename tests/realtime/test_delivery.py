@@ -238,8 +238,8 @@ async def test_recovery_of_more_than_fits_is_refused(cluster: Cluster) -> None:
 async def test_removal_reaches_a_subscriber_whose_subscription_is_under_way(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     room = "room:7d2b3a44-0000-4000-8000-000000000001"
-    node.authoriser.members[room] = {"ana"}
     ana = await node.connected("ana")
+    node.authoriser.members[room] = {"ana"}
     cluster.log.gate.clear()
     number = ana.send(subscribe={"channel": room})
     for _ in range(10):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from hashlib import sha256
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -102,23 +102,6 @@ async def test_tokens_are_stored_as_their_hash(
 ) -> None:
     _, token = await sessions.open(ada.id, user_agent="", ttl=60)
     assert await connection.fetchval("select token_hash from refresh_tokens") == sha256(token.encode()).digest()
-
-
-async def test_who_may_connect(sessions: SessionStore, ada: User, database: Database) -> None:
-    session, _ = await sessions.open(ada.id, user_agent="", ttl=60)
-    user, live = str(ada.id), str(session.id)
-
-    async def answers() -> list[bool]:
-        asked = [(user, live), (user, ""), (str(uuid4()), ""), ("another-issuer's", ""), ("", "")]
-        return [await sessions.may_connect(*each) for each in asked]
-
-    assert await answers() == [True, True, True, True, True]
-    for other, of in ((str(uuid4()), live), (user, str(uuid4())), (user, "x"), ("x", live)):
-        assert not await sessions.may_connect(other, of)
-    await sessions.revoke(UUID(live))
-    assert await answers() == [False, True, True, True, True]
-    await UserStore(database).disable(ada.id)
-    assert await answers() == [False, False, True, True, True]
 
 
 async def test_old_logins_are_swept(

@@ -23,6 +23,7 @@ from realtime.namespaces import Namespaces
 from realtime.protocol import ClientInfo, HistoryResult, Publication, StreamPosition
 from realtime.websocket import WebSocketConnection
 from realtime.wheel import TimingWheel
+from storage.standing import Entrance
 
 API_KEY = "the key of the server API"
 SECRET = "a secret of more than thirty-two bytes"
@@ -98,11 +99,11 @@ class RecordingMessaging:
 
 
 class NoStores:
-    async def is_member(self, room_id: object, user: str) -> bool:
-        return False
+    async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance:
+        return Entrance(user != "disabled")
 
-    async def may_connect(self, user: str, session: str) -> bool:
-        return user != "disabled"
+    async def membership(self, room_id: object, user: str) -> None:
+        return None
 
 
 def make_services(**changes: Any) -> Services:
@@ -113,7 +114,7 @@ def make_services(**changes: Any) -> Services:
         "messaging": RecordingMessaging(),
         "chat": None,
         "accounts": None,
-        "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores(), NoStores()),
+        "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores()),
         "limits": Limits(Buckets(None)),
         "api_key": API_KEY,
         "checks": dict.fromkeys(("postgres", "redis", "nats", "log_writer"), healthy),
