@@ -1,4 +1,4 @@
-"""Accounts over HTTP: register, log in, refresh, log out, and who am I."""
+"""Accounts over HTTP: register, log in, refresh, log out, who am I and what am I called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Request, Response, Router, get, post
+from litestar import Request, Response, Router, get, patch, post
 from litestar.exceptions import NotFoundException
 from litestar.params import HeaderParameter, JSONBody
 from msgspec import Meta, Struct
@@ -54,6 +54,10 @@ class RefreshToken(Struct, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
+class ProfileChange(Struct, forbid_unknown_fields=True):
+    name: str
+
+
 class Profile(Struct):
     id: UUID
     email: str
@@ -72,7 +76,7 @@ async def register(
     user = await services.accounts.register(
         data.email, data.password, name=data.name, again=idempotency_key is not None
     )
-    return Response(profile_of(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
+    return Response(_profile(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
 
 
 @post("/auth/login", operation_id="login", status_code=HTTPStatus.OK)
@@ -105,10 +109,18 @@ async def me(request: AnyRequest) -> Response[Profile]:
     user = await services_of(request).accounts.profile(identity.user)
     if user is None:
         raise NotFoundException("the token names no account of this server")
-    return Response(profile_of(user), headers=NO_STORE)
+    return Response(_profile(user), headers=NO_STORE)
 
 
-def profile_of(user: User) -> Profile:
+@patch("/me", operation_id="updateMe", security=[{"accessToken": []}])
+async def update(request: AnyRequest, data: JSONBody[ProfileChange]) -> Response[Profile]:
+    """Change one's name."""
+    identity = await bearer(request)
+    user = await services_of(request).chat.people.rename(identity, data.name)
+    return Response(_profile(user), headers=NO_STORE)
+
+
+def _profile(user: User) -> Profile:
     return Profile(user.id, user.email, user.name, user.role, user.created_at)
 
 
@@ -124,7 +136,7 @@ def _taken(request: AnyRequest, _error: EmailTaken) -> Response[bytes]:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[register, login, refresh, logout, me],
+        route_handlers=[register, login, refresh, logout, me, update],
         guards=[limit_address],
         exception_handlers={
             LoginRefused: _refused,

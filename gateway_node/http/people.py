@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, get, patch
-from litestar.params import JSONBody, QueryParameter
+from litestar import Router, get
+from litestar.params import QueryParameter
 from msgspec import Struct
 
-from gateway_node.http.accounts import NO_STORE, AnyRequest, Profile, profile_of
+from gateway_node.http.accounts import AnyRequest
 from gateway_node.http.guards import bearer, limit_address
 from gateway_node.http.services import services_of
 from gateway_node.services.people import MAX_ASKED, MAX_QUERY, Status
@@ -35,15 +35,11 @@ class Statuses(Struct):
     users: dict[str, Status]
 
 
-class ProfileChange(Struct, forbid_unknown_fields=True):
-    name: str
-
-
 @get("/users", operation_id="findUsers", security=[{"accessToken": []}])
-async def find(request: AnyRequest, query: Query) -> FoundUsers:
+async def find(request: AnyRequest, wanted: Query) -> FoundUsers:
     """Find people: at most 20."""
     identity = await bearer(request)
-    return FoundUsers(await services_of(request).chat.people.find(identity, query))
+    return FoundUsers(await services_of(request).chat.people.find(identity, wanted))
 
 
 @get("/users/status", operation_id="userStatus", security=[{"accessToken": []}])
@@ -53,13 +49,5 @@ async def status(request: AnyRequest, ids: Ids) -> Statuses:
     return Statuses(await services_of(request).chat.people.status(identity, ids))
 
 
-@patch("/me", operation_id="updateMe", security=[{"accessToken": []}])
-async def update(request: AnyRequest, data: JSONBody[ProfileChange]) -> Response[Profile]:
-    """Change one's name."""
-    identity = await bearer(request)
-    user = await services_of(request).chat.people.rename(identity, data.name)
-    return Response(profile_of(user), headers=NO_STORE)
-
-
 def router() -> Router:
-    return Router(path="/v1", route_handlers=[find, status, update], guards=[limit_address], tags=["People"])
+    return Router(path="/v1", route_handlers=[find, status], guards=[limit_address], tags=["People"])
