@@ -32,7 +32,8 @@ def main() -> int:
     try:
         image: Image.Image = Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS)
         width, height = image.size
-        if image.getexif().get(0x0112) in {5, 6, 7, 8}:  # orientation: on its side
+        # The base class's: that of PNG decodes the image to look behind it.
+        if Image.Image.getexif(image).get(0x0112) in {5, 6, 7, 8}:  # orientation: on its side
             width, height = height, width
     except Exception:
         return NO_IMAGE
