@@ -88,10 +88,10 @@ async def list_(
 
 @get("/rooms/open", operation_id="findOpenRooms")
 async def find(
-    request: AnyRequest, query: Query, after: After = None, limit: Limit = MAX_PAGE
+    request: AnyRequest, wanted: Query, after: After = None, limit: Limit = MAX_PAGE
 ) -> Response[OpenRoomPage]:
     """Open groups to join, by the beginning of their title."""
-    found = await _rooms(request).find(await bearer(request), query, after=after, limit=limit)
+    found = await _rooms(request).find(await bearer(request), wanted, after=after, limit=limit)
     return page(request, found, {"after": found.next} if found.next else None)
 
 
