@@ -7,7 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Router, get, post, put
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from gateway_node.http.accounts import AnyRequest
@@ -27,14 +27,14 @@ Upto = Annotated[
 
 
 @put("/rooms/{room_id:uuid}/cursor", operation_id="readRoom", status_code=HTTPStatus.NO_CONTENT)
-async def read(request: AnyRequest, room_id: UUID, data: JSONBody[ReadUpTo]) -> None:
+async def read(request: AnyRequest, room_id: FromPath[UUID], data: JSONBody[ReadUpTo]) -> None:
     """Say that one has read everything up to an offset. It never goes back."""
     identity = await bearer(request)
     await services_of(request).chat.reading.read(identity, room_id, data.offset)
 
 
 @get("/rooms/{room_id:uuid}/receipts", operation_id="getReceipts")
-async def receipts(request: AnyRequest, room_id: UUID, offset: Upto = None) -> Receipts:
+async def receipts(request: AnyRequest, room_id: FromPath[UUID], offset: Upto = None) -> Receipts:
     """Who has read what; of a big room, how many."""
     identity = await bearer(request)
     return await services_of(request).chat.reading.receipts(identity, room_id, offset)
@@ -48,7 +48,7 @@ async def unread(request: AnyRequest) -> UnreadCounts:
 
 
 @post("/rooms/{room_id:uuid}/typing", operation_id="typing", status_code=HTTPStatus.NO_CONTENT)
-async def typing(request: AnyRequest, room_id: UUID) -> None:
+async def typing(request: AnyRequest, room_id: FromPath[UUID]) -> None:
     """Say that one is typing; again after a few seconds, for as long as it is so."""
     identity = await bearer(request)
     await services_of(request).chat.reading.typing(identity, room_id)
