@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import Future, Task
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from uuid import UUID
 
 from msgspec import Struct
 
+from storage.batches import Batches
 from storage.database import Database
 from storage.queries import load
 
-MAX_TOGETHER = 500  # look-ups, or moves, in one statement
+MAX_TOGETHER = 500  # moves, or rooms, in one statement
 
 _SQL = load("reading")
 
@@ -48,40 +46,19 @@ class ReadingStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._asked: dict[tuple[UUID, UUID], Future[Standing | None]] = {}
-        self._task: Task[None] | None = None
+        self._standings: Batches[tuple[UUID, UUID], Standing | None] = Batches(self._fetch_standings)
 
     async def standing(self, room_id: UUID, user_id: UUID) -> Standing | None:
-        """`None`: no member. Questions that come in one turn of the loop, or while a statement runs, share the next."""
-        key = (room_id, user_id)
-        waiting = self._asked.get(key)
-        if waiting is None:
-            loop = asyncio.get_running_loop()
-            waiting = self._asked[key] = loop.create_future()
-            if self._task is None:
-                self._task = loop.create_task(self._answer(), name="standings")
-        return await asyncio.shield(waiting)
+        """`None`: no member. Answered in batches."""
+        return await self._standings.ask((room_id, user_id))
 
-    async def _answer(self) -> None:
-        try:
-            await asyncio.sleep(0)
-            while self._asked:
-                batch = {key: self._asked.pop(key) for key in list(islice(self._asked, MAX_TOGETHER))}
-                try:
-                    found = await self._standings(list(batch))
-                except Exception as error:
-                    for waiting in batch.values():
-                        waiting.set_exception(error)
-                        waiting.exception()  # seen, even when everybody who waited has gone
-                else:
-                    for key, waiting in batch.items():
-                        waiting.set_result(found.get(key))
-        finally:
-            self._task = None
-
-    async def _standings(self, keys: list[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Standing]:
-        rows = await self._database.fetch(_SQL["standings"], [key[0] for key in keys], [key[1] for key in keys])
-        return {keys[row["i"] - 1]: Standing(row["head"], row["cursor"], row["silent"]) for row in rows}
+    async def _fetch_standings(self, asked: Sequence[tuple[UUID, UUID]]) -> list[Standing | None]:
+        answers: list[Standing | None] = [None] * len(asked)
+        for row in await self._database.fetch(
+            _SQL["standings"], [each[0] for each in asked], [each[1] for each in asked]
+        ):
+            answers[row["i"] - 1] = Standing(row["head"], row["cursor"], row["silent"])
+        return answers
 
     async def move(self, moves: Sequence[tuple[UUID, UUID, int]]) -> None:
         """Move cursors (room, user, offset) forward, each pair once, up to the end of their room's log at most.

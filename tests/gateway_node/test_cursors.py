@@ -13,9 +13,9 @@ from gateway_node.services.cursors import Cursors, TooMany
 from presence import Pipe, RedisCursors
 from storage.database import Database
 from storage.reading import ReadingStore
-from tests.gateway_node.reading import Talk, talk
 from tests.presence.nodes import until
 from tests.stack import flush
+from tests.storage.talk import Talk, talk
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ from gateway_node.services.pulse import Pulse
 from presence import Pipe, RedisTyping, Turns
 from storage.database import Database
 from storage.reading import ReadingStore
-from tests.gateway_node.reading import Talk, talk
 from tests.presence.nodes import until
+from tests.storage.talk import Talk, talk
 
 pytestmark = pytest.mark.integration
 
