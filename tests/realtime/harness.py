@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import orjson
@@ -11,12 +12,14 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLIENT, OPEN, Protocol
 
-from realtime import membership
+from realtime import codec, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
 from realtime.endpoint import WebSocketEndpoint
 from realtime.hub import Hub
+from realtime.interfaces import Entry
 from realtime.namespaces import ChannelOptions, Namespaces
+from realtime.protocol import Publication
 from realtime.publisher import Publisher
 from realtime.wheel import TimingWheel
 from tests.realtime.memory import MemoryLog, MemoryNetwork, MemoryPresence, RuleAuthoriser
@@ -95,6 +98,10 @@ class Client:
         self._parser.send_text(payload)
         self.connection.data_received(b"".join(self._parser.data_to_send()))
 
+    def answer_to(self, number: int) -> dict[str, Any] | None:
+        self.pull()
+        return next((each for each in self.received if each.get("id") == number), None)
+
     def send(self, **command: Any) -> int:
         self._next_id += 1
         self.send_raw(orjson.dumps({"id": self._next_id, **command}))
@@ -152,7 +159,13 @@ class Node:
     """A gateway node's core, on a shared log and network."""
 
     def __init__(
-        self, log: MemoryLog, network: MemoryNetwork, presence: MemoryPresence, name: str, limits: ClientLimits
+        self,
+        log: MemoryLog,
+        network: MemoryNetwork,
+        presence: MemoryPresence,
+        authoriser: RuleAuthoriser,
+        name: str,
+        limits: ClientLimits,
     ) -> None:
         self.wheel = TimingWheel(25, 8)
         self.endpoint = WebSocketEndpoint(self.wheel)
@@ -161,7 +174,7 @@ class Node:
         self.presence = presence
         self.hub = Hub(log=log, broker=self.broker, presence=presence, after_slices=self.endpoint.check_congested)
         publisher = Publisher(self.hub, log, self.broker)
-        self.authoriser = RuleAuthoriser(NAMESPACES, log)
+        self.authoriser = authoriser
         self.core = Core(
             self.hub, log, presence, publisher, self.authoriser, NAMESPACES, limits, node=name, incarnation=name
         )
@@ -191,8 +204,49 @@ class Cluster:
         self.log = MemoryLog()
         self.network = MemoryNetwork()
         self.presence = MemoryPresence()
+        self.authoriser = RuleAuthoriser(NAMESPACES, self.log)
         limits = limits or ClientLimits()
-        self.nodes = [Node(self.log, self.network, self.presence, f"n{i}", limits) for i in range(size)]
+        self.nodes = [
+            Node(self.log, self.network, self.presence, self.authoriser, f"n{i}", limits) for i in range(size)
+        ]
+
+    # --- what others do ----------------------------------------------------------------------------------------
+
+    def store(self, channel: str, data: object = None, **tags: str) -> Publication:
+        """A publication that is in the log, but that no node was told of."""
+        encoded = orjson.dumps(tags) if tags else b""
+        entry = Entry(channel, os.urandom(16), "x", orjson.dumps(data), tags=encoded)
+        offset = self.log.store(entry).offset
+        return self.log.rows[channel][offset - 1][1]
+
+    def tell(self, channel: str, publication: Publication, *nodes: Node) -> None:
+        """Hand a publication to the nodes, as if another one had sent it."""
+        for node in nodes or self.nodes:
+            node.broker.on_message(channel, codec.pack_publication(publication, self.log.epoch))
+
+    def say(self, channel: str, data: object = None, **tags: str) -> Publication:
+        publication = self.store(channel, data, **tags)
+        self.tell(channel, publication)
+        return publication
+
+    def add(self, user: str, room: str) -> tuple[Publication, Publication]:
+        """Make the user a member. The rows of the room and of the personal channel, of which no node was told."""
+        added = self.store(room, event="member_added", user=user)
+        self.authoriser.members.setdefault(room, set()).add(user)
+        self.authoriser.since[room, user] = added.offset
+        return added, self.store(f"user:{user}", event="room_added", room=room.removeprefix("room:"))
+
+    def remove(self, user: str, room: str) -> tuple[Publication, Publication]:
+        """End a membership. The rows of the room and of the personal channel, of which no node was told."""
+        removed = self.store(room, event="member_removed", user=user)
+        self.authoriser.members[room].discard(user)
+        return removed, self.store(f"user:{user}", event="room_removed", room=room.removeprefix("room:"))
+
+    def sweep(self) -> None:
+        """Tell every node how far every channel has come."""
+        heads = {channel: self.log.head(channel) for channel in self.log.rows}
+        for node in self.nodes:
+            node.hub.on_heads(heads)
 
 
 __all__ = ["Client", "Cluster", "Node"]
