@@ -31,7 +31,9 @@ IdempotencyKey = Annotated[
 Archived = Annotated[bool, QueryParameter(name="archived", description="The archived rooms, not the others.")]
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
 AfterMember = Annotated[UUID | None, QueryParameter(name="after", description="`next` of the page before.")]
-Query = Annotated[str, QueryParameter(name="query", max_length=255, description="The beginning of the title.")]
+Query = Annotated[
+    str, QueryParameter(name="query", max_length=255, description="The beginning of the title. Empty: all.")
+]
 
 
 class NewGroup(Struct, forbid_unknown_fields=True):
@@ -88,7 +90,7 @@ async def list_(
 
 @get("/rooms/open", operation_id="findOpenRooms")
 async def find(
-    request: AnyRequest, wanted: Query, after: After = None, limit: Limit = MAX_PAGE
+    request: AnyRequest, wanted: Query = "", after: After = None, limit: Limit = MAX_PAGE
 ) -> Response[OpenRoomPage]:
     """Open groups to join, by the beginning of their title."""
     found = await _rooms(request).find(await bearer(request), wanted, after=after, limit=limit)

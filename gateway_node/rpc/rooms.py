@@ -32,7 +32,7 @@ class ListRooms(Struct):
 
 
 class FindRooms(Struct):
-    query: Annotated[str, Meta(max_length=255)]
+    query: Annotated[str, Meta(max_length=255)] = ""
     after: str | None = None
 
 

@@ -14,19 +14,18 @@ from msgspec import Struct
 
 from realtime import codec
 from realtime.interfaces import Entry
+from realtime.membership import MEMBER_REMOVED, ROOM_ADDED
 from realtime.namespaces import BUILT_IN
 from storage.room_changes import RoomChange, personal_channel
 from storage.rooms import FOR_EVER, Role
 
 MEMBER_ADDED = "member_added"
-MEMBER_REMOVED = "member_removed"
 MEMBER_ROLE = "member_role"
 MEMBER_MUTED = "member_muted"
 MEMBER_UNMUTED = "member_unmuted"
 ROOM_UPDATED = "room_updated"
 ROOM_ARCHIVED = "room_archived"
 ROOM_RESTORED = "room_restored"
-ROOM_ADDED = "room_added"
 ROOM_REMOVED = "room_removed"
 
 _ROLES: dict[Role, str] = {"owner": "an owner", "moderator": "a moderator", "member": "a member"}

@@ -43,7 +43,12 @@ class Device(RawClient):
         return subscription.publications if subscription else []
 
     async def hears(
-        self, channel: str, holds: Callable[[Any], bool] = lambda data: True, seconds: float = PATIENCE, **fields: Any
+        self,
+        channel: str,
+        /,
+        holds: Callable[[Any], bool] = lambda data: True,
+        seconds: float = PATIENCE,
+        **fields: Any,
     ) -> Any:
         """The first data in a channel with these fields for which `holds` is true, when it is there.
 
@@ -178,7 +183,12 @@ class Person:
         return await self.device.subscribe(f"room:{room_id}")
 
     async def hears(
-        self, room_id: str, holds: Callable[[Any], bool] = lambda data: True, seconds: float = PATIENCE, **fields: Any
+        self,
+        room_id: str,
+        /,
+        holds: Callable[[Any], bool] = lambda data: True,
+        seconds: float = PATIENCE,
+        **fields: Any,
     ) -> Any:
         """What came in a room with these fields, when it is there; `room_id` may also be a channel's name."""
         channel = room_id if ":" in room_id else f"room:{room_id}"

@@ -607,7 +607,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("room.direct", {"user_id": "bob"}, "/user_id"),
     ("room.list", {"archived": 1}, "/archived"),
     *(("room.list", {"after": after}, "/after") for after in ("", "x", "a.b", "é", "WzEsMl0", "\0")),
-    ("room.find", {}, "/query"),
+    ("room.find", {"query": None}, "/query"),
     ("room.find", {"query": "x" * 256}, "/query"),
     ("room.find", {"query": "a\0"}, "/query"),
     ("room.find", {"query": "", "after": "WzEsMl0"}, "/after"),
