@@ -24,6 +24,10 @@ select $1, t.user_id, t.role, t.joined_offset from unnest($2::uuid[], $3::text[]
     as t(user_id, role, joined_offset)
 
 -- name: remove_member
+with unread as ( -- who has gone is no reader of what follows
+    delete from read_cursors r using channels c
+    where c.name = 'room:' || $1::uuid and r.channel_id = c.id and r.user_id = $2
+)
 delete from room_members where room_id = $1 and user_id = $2
 
 -- name: set_role

@@ -191,6 +191,13 @@ async def test_a_big_room_sees_how_many_have_read(server: Server) -> None:
         await ann.hears(room, type="read", offset=later["offset"], readers=2)
         path = f"/v1/rooms/{room}/receipts"
         assert (await ann.http("GET", f"{path}?offset={sent['offset']}")).body["readers"] == 5
+        joining = await ann.rpc("room.create", title="Big", members=[each.id for each in others[:-1]])
+        assert "readers" not in await ann.rpc("room.receipts", room_id=joining["id"]), "four are few"
+        await ann.rpc("room.update", room_id=room, open=True)
+        for person in others[2:]:  # and come back, so that the room stays a big one
+            await person.rpc("room.leave", room_id=room)
+            await person.rpc("room.join", room_id=room)
+        assert (await ann.rpc("room.receipts", room_id=room, offset=sent["offset"]))["readers"] == 3
 
 
 async def test_ones_other_device_hears_that_one_has_read_on(server: Server) -> None:

@@ -166,6 +166,16 @@ async def test_how_many_have_read_the_last_message(reading: ReadingStore, people
     assert await reading.readers([room.room_id]) == {room.room_id: Readers(3, 2)}
 
 
+async def test_whoever_wrote_it_has_read_it(reading: ReadingStore, people: list[UUID], room: Talk) -> None:
+    ada, bob, eve = people
+    for sender, offset, readers in ((ada, 1, 1), (eve, 2, 0), (bob, 3, 1)):
+        await room.say(sender=str(sender))
+        assert await reading.readers([room.room_id]) == {room.room_id: Readers(offset, readers)}, "eve is no member"
+    await reading.move([(room.room_id, bob, 3), (room.room_id, ada, 2)])
+    assert await reading.readers([room.room_id]) == {room.room_id: Readers(3, 1)}
+    assert await reading.readers([room.room_id], 2) == {room.room_id: Readers(2, 2)}
+
+
 async def test_sizes_are_counted_as_far_as_asked(reading: ReadingStore, room: Talk) -> None:
     nobody = uuid4()
     assert await reading.sizes([room.room_id, nobody], 10) == {room.room_id: 2, nobody: 0}
