@@ -104,7 +104,15 @@ def _cors(services: Services) -> CORSConfig | None:
     return CORSConfig(
         allow_origins=list(services.allowed_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
-        expose_headers=["ETag", "Link", "Retry-After", "X-Request-ID"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Range", "X-Request-ID"],
+        expose_headers=[
+            "Content-Disposition",
+            "Content-Range",
+            "ETag",
+            "Link",
+            "Location",
+            "Retry-After",
+            "X-Request-ID",
+        ],
         max_age=600,
     )
