@@ -20,8 +20,8 @@ from gateway_node.services.accounts import Accounts
 from gateway_node.tokens import TokenVerifier, mint_connection
 from realtime.namespaces import Namespaces
 from storage.database import Database
-from storage.rooms import RoomStore
 from storage.sessions import SessionStore
+from storage.standing import StandingStore
 from storage.users import UserStore
 from tests.gateway_node.http.conftest import SECRET, client_of, make_services
 from tests.gateway_node.http.test_problems import problem_of
@@ -71,7 +71,7 @@ def services_on(database: Database, passwords: Passwords, **limits: int) -> Serv
     return make_services(
         accounts=Accounts(users, sessions, passwords, Token(hmac_secret=SECRET, audience="chat", issuer="school")),
         authoriser=ChannelAuthoriser(
-            Namespaces(), TokenVerifier(SECRET, audience="chat", issuer="school"), RoomStore(database), sessions
+            Namespaces(), TokenVerifier(SECRET, audience="chat", issuer="school"), StandingStore(database)
         ),
         limits=Limits(Buckets(None), **(PLENTY | limits)),
     )
