@@ -22,6 +22,7 @@ from config.sections import Files as Settings
 from gateway_node.services import files as service
 from gateway_node.services.files import Files
 from gateway_node.tokens import mint_connection
+from realtime.interfaces import Identity
 from storage.database import Database
 from storage.files import FileStore
 from storage.users import UserStore
@@ -238,6 +239,32 @@ async def test_an_upload_that_breaks_off_leaves_nothing(world: World) -> None:
                 await asyncio.sleep(0.02)
         writer.transport.abort()
         await until_tidy(world)
+
+
+async def test_an_upload_that_a_stopping_node_ends_leaves_nothing(world: World) -> None:
+    reached = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield bytes(65536)
+        reached.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(world.files.upload(Identity(user=str(world.ann)), world.room, endless()))
+    await reached.wait()
+    assert await world.rows() == 1
+    task.cancel()
+    await world.files.stop()
+    await asyncio.gather(task, return_exceptions=True)
+    await until_tidy(world)
+
+
+async def test_the_description_says_that_the_body_is_the_file(world: World) -> None:
+    paths = (await world.client.get("/schema/openapi.json")).json()["paths"]
+    assert paths["/v1/rooms/{room_id}/files"]["post"]["requestBody"]["content"] == {
+        "*/*": {"schema": {"type": "string", "format": "binary"}}
+    }
+    assert {"get", "head"} <= set(paths["/v1/files/{file_id}"])
 
 
 async def test_names_that_are_too_long_are_refused(world: World) -> None:
