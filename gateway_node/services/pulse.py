@@ -164,16 +164,13 @@ class Pulse:
         mine, later = await self._turns_of("typing", typed)
         self._typed = later | self._typed
         for room in mine:
-            users, count = await self.typists(room, small=room in small)
+            users, count = await self.typists(room, self._small_room if room in small else FEW)
             if count:
                 told = {"type": "typing", "users": users, "count": count, "ttl": TYPING_TTL}
                 self._push(f"room:{room}", _encode(told))
 
-    async def typists(self, room: str, *, small: bool | None = None) -> tuple[list[str], int]:
-        """Who is typing, in big rooms the first few, and how many they are."""
-        if small is None:
-            small = room in await self._small([room])
-        most = self._small_room if small else FEW
+    async def typists(self, room: str, most: int) -> tuple[list[str], int]:
+        """Who is typing, `most` of them, and how many they are."""
         try:
             return (await self._typing.who([room], most))[0]
         except Away:

@@ -154,11 +154,6 @@ class Reading:
         if not (await self._standing(room_id, user_id)).silent:
             await self._pulse.typing(room, user)
 
-    async def typists(self, room_id: UUID) -> list[str]:
-        """Who is typing in a room; in a big one the first few. Raises `DatabaseUnavailable`."""
-        users, _ = await self._pulse.typists(str(room_id))
-        return users
-
     async def _standing(self, room_id: UUID, user_id: UUID) -> Standing:
         try:
             standing = await self._store.standing(room_id, user_id)

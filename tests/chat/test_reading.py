@@ -367,3 +367,20 @@ async def test_a_node_killed_before_postgresql_has_it(fragile: Server) -> None:
         await asyncio.sleep(2.5)  # a period of writing, which has no event
         await valkey.flushall()
         assert (await cursors(ann, room))[ben.id] == sent["offset"]
+
+
+@pytest.mark.chaos
+async def test_a_server_that_stops_leaves_nothing_behind(fragile: Server) -> None:
+    async with people(fragile, "Ann", "Ben") as (ann, ben):
+        room = await room_of(ann, ben)
+        sent = await send(ann, room, "hello")
+        await ben.rpc("room.read", room_id=room, offset=sent["offset"])
+        ben.device.comes_back = False
+        await asyncio.to_thread(fragile.stop)
+        await asyncio.to_thread(fragile.start)
+        async with valkey_of(fragile) as valkey:
+            await valkey.flushall()
+        answer = await ann.http("GET", f"/v1/rooms/{room}/receipts")
+        assert answer.body["cursors"] == {ann.id: sent["offset"], ben.id: sent["offset"]}
+        answer = await ann.http("GET", f"/v1/users/status?id={ben.id}")
+        assert "last_seen" in answer.body["users"][ben.id]

@@ -174,7 +174,7 @@ async def test_who_types_by_name_in_a_small_room(nodes: list[Node], database: Da
     await until(lambda: told() and any(each["count"] == 2 for each in told()))
     assert told()[-1] == {"type": "typing", "users": [ann, ben], "count": 2, "ttl": 6}
     assert all(gap > SECONDS * 0.9 for gap in gaps(nodes, channel))
-    assert await there.pulse.typists(room.room) == ([ann, ben], 2)
+    assert await there.pulse.typists(room.room, 3) == ([ann, ben], 2)
 
     here.pulse.wrote(room.room, ann)
     assert not here.pulse.is_typing(room.room, ann, 3)
@@ -182,7 +182,7 @@ async def test_who_types_by_name_in_a_small_room(nodes: list[Node], database: Da
 
 
 async def _typists(node: Node, room: str, wanted: list[str]) -> bool:
-    return (await node.pulse.typists(room))[0] == wanted
+    return (await node.pulse.typists(room, 3))[0] == wanted
 
 
 async def test_who_types_in_a_big_room(nodes: list[Node], database: Database) -> None:
