@@ -16,6 +16,11 @@ set counted = false,
 where m.count_no is null;
 alter table messages alter column count_no set not null;
 
+-- Where the last counted message is, so that a list of rooms by their talk does not look for it behind the events.
+alter table channels add column last_message bigint not null default 0;
+update channels c set last_message = coalesce(
+    (select max(m."offset") from messages m where m.channel_id = c.id and m.counted), 0);
+
 create index mentions_by_message on mentions (channel_id, "offset"); -- a deleted message mentions nobody
 
 -- Append a batch. Row i of the arrays is one message; message mention_rows[k] mentions mention_users[k]. Answers one row
@@ -99,9 +104,11 @@ begin
         where u.user_id::text <> p.sender -- nobody is told of themselves
     ), moved as (
         update channels c
-        set last_offset = h.last_offset, last_count = h.last_count, history_size = h.size, history_ttl = h.ttl
+        set last_offset = h.last_offset, last_count = h.last_count, history_size = h.size, history_ttl = h.ttl,
+            last_message = coalesce(h.last_message, c.last_message)
         from (
             select p.channel_id, max(p.new_offset) as last_offset, max(p.new_count) as last_count,
+                   max(p.new_offset) filter (where p.counted) as last_message,
                    max(p.size) as size, max(p.ttl) as ttl
             from placed p group by p.channel_id
         ) h

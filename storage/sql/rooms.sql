@@ -90,11 +90,7 @@ with mine as (
     from room_members m
     join rooms r on r.id = m.room_id
     left join channels c on c.name = 'room:' || r.id
-    left join lateral (
-        select x."offset", x.created_at, x.data from messages x
-        where c.last_count > 0 and x.channel_id = c.id and x.counted
-        order by x.channel_id desc, x."offset" desc limit 1
-    ) l on true
+    left join messages l on l.channel_id = c.id and l."offset" = c.last_message
     where m.user_id = $1
       and ($2::uuid is null or m.room_id = $2)
       and ($3::boolean is null or (r.archived_at is not null) = $3)

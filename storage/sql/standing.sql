@@ -12,7 +12,7 @@ select not exists (select from users u where u.id = t.user_id and u.disabled_at 
            from room_members m
            join rooms r on r.id = m.room_id
            left join channels c on c.name = 'room:' || m.room_id
-           left join messages l on l.channel_id = c.id and l."offset" = c.last_offset
+           left join messages l on l.channel_id = c.id and l."offset" = c.last_message
            where m.user_id = t.user_id and r.archived_at is null
            order by coalesce(l.created_at, r.created_at) desc, m.room_id
            limit t.most
