@@ -64,11 +64,13 @@ async def make_room(connection: Connection, *users: UUID, since: int = 0, archiv
 async def talk(connection: Connection, channel: str) -> None:
     await connection.execute(
         """with c as (
-               insert into channels (name, last_offset) values ($1, 1)
-               on conflict (name) do update set last_offset = channels.last_offset + 1 returning id, last_offset
+               insert into channels (name, last_offset, last_message) values ($1, 1, 1)
+               on conflict (name) do update
+               set last_offset = channels.last_offset + 1, last_message = channels.last_offset + 1
+               returning id, last_offset
            )
            insert into messages (channel_id, "offset", count_no, counted, id, sender_id, type, data, created_at)
-           select id, last_offset, 0, false, gen_random_uuid(), '', 'text', '{}', clock_timestamp() from c""",
+           select id, last_offset, last_offset, true, gen_random_uuid(), '', 'text', '{}', clock_timestamp() from c""",
         channel,
     )
 
