@@ -50,21 +50,14 @@ where m.room_id = $1
 limit $2
 
 -- name: readers
--- The last message is looked for among the last thousand rows: beyond that, it is no news that it was read. Its author
--- has read it, whether their cursor is here yet or not.
+-- The author has read their message, whether their cursor is here yet or not.
 select t.i::integer as i, h."offset",
        (select count(*) from read_cursors r
         where r.channel_id = c.id and r."offset" >= h."offset" and r.user_id is distinct from a.id)
        + exists (select from room_members m where m.room_id = t.room_id and m.user_id = a.id)::integer as readers
 from unnest($1::uuid[], $2::bigint[]) with ordinality as t(room_id, "offset", i)
 join channels c on c.name = 'room:' || t.room_id
-cross join lateral (
-    select coalesce(t."offset", (
-        select l."offset"
-        from (select x."offset", x.counted from messages x
-              where x.channel_id = c.id order by x.channel_id desc, x."offset" desc limit 1000) l
-        where l.counted order by l."offset" desc limit 1)) as "offset"
-) h
+cross join lateral (select coalesce(t."offset", nullif(c.last_message, 0)) as "offset") h
 left join lateral (
     select case when x.sender_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then x.sender_id::uuid end as id
     from messages x where x.channel_id = c.id and x."offset" = h."offset" and x.counted
