@@ -7,17 +7,16 @@ messages and repaired like them, so that a removal reaches every node even when 
 from __future__ import annotations
 
 import unicodedata
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID, uuid5
 
-import msgspec
 from msgspec import Meta, Raw, Struct
 
 from gateway_node.services import room_events
+from gateway_node.services.bookmarks import bookmark, place_of
 from realtime import codes
 from realtime.interfaces import Identity
 from realtime.messages import rfc3339
@@ -40,8 +39,6 @@ _LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode's control characters and separators
 
 Cursors = Callable[[str], Awaitable[Mapping[str, int]]]
 """How far a user has read, by room, where PostgreSQL may not know it yet."""
-
-K = TypeVar("K")
 
 
 async def _none(user: str) -> Mapping[str, int]:
@@ -122,7 +119,7 @@ class Rooms:
     ) -> RoomPage:
         """The user's rooms, newest talk first."""
         user_id = user_id_of(identity)
-        place = _place(after, tuple[Microseconds, UUID])
+        place = place_of(after, tuple[Microseconds, UUID], "after")
         with _database():
             found = await self._store.summaries(
                 user_id,
@@ -134,7 +131,7 @@ class Rooms:
         page = [_view(each) for each in found[:limit]]
         if len(found) <= limit:
             return RoomPage(page)
-        return RoomPage(page, _bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
+        return RoomPage(page, bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
 
     async def find(
         self, identity: Identity, query: str, *, after: str | None = None, limit: int = MAX_PAGE
@@ -142,13 +139,13 @@ class Rooms:
         """Open groups by the beginning of their title, in whatever case."""
         user_id_of(identity)
         _printable(query, "/query")
-        place = _place(after, tuple[str, UUID])
+        place = place_of(after, tuple[str, UUID], "after")
         if place is not None:
             _printable(place[0], "/after")
         with _database():
             found = await self._store.find(query, after=place, limit=limit + 1)
         page = [room for _, room in found[:limit]]
-        return OpenRoomPage(page, _bookmark(found[limit - 1][0], page[-1].id) if len(found) > limit else "")
+        return OpenRoomPage(page, bookmark(found[limit - 1][0], page[-1].id) if len(found) > limit else "")
 
     async def members(
         self, identity: Identity, room_id: UUID, *, after: UUID | None = None, limit: int = MAX_PAGE
@@ -367,9 +364,12 @@ class Rooms:
 def user_id_of(identity: Identity) -> UUID:
     """The id of a registered user. Raises error 103 for everybody else: rooms are for people with an account."""
     try:
-        return UUID(identity.user)
+        user_id = UUID(identity.user)
     except ValueError:
         raise _not_registered() from None
+    if str(user_id) != identity.user:  # the log knows people by their ids as text
+        raise _not_registered()
+    return user_id
 
 
 def _not_registered() -> codes.CommandError:
@@ -427,20 +427,6 @@ def _database() -> Iterator[None]:
         yield
     except DatabaseUnavailable:
         raise codes.INTERNAL from None
-
-
-def _bookmark(*place: object) -> str:
-    """Where the next page begins, as text for clients to hand back."""
-    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
-
-
-def _place(bookmark: str | None, kind: type[K]) -> K | None:
-    if bookmark is None:
-        return None
-    try:
-        return msgspec.json.decode(urlsafe_b64decode(bookmark + "=" * (-len(bookmark) % 4)), type=kind)
-    except (ValueError, msgspec.DecodeError):
-        raise codes.BAD_REQUEST.at("/after", "that is no `next` of this list") from None
 
 
 def _view(summary: Summary) -> RoomView:
