@@ -124,14 +124,6 @@ class RoomStore:
         role: Role | None = await self._database.fetchval(_SQL["role"], room_id, user_id)
         return role
 
-    async def is_member(self, room_id: UUID, user: str) -> bool:
-        """`user` need not be one of ours."""
-        try:
-            user_id = UUID(user)
-        except ValueError:
-            return False
-        return await self.role(room_id, user_id) is not None
-
     async def members(self, room_id: UUID, *, after: UUID | None = None, limit: int = 100) -> list[Member]:
         """At most `limit` members by id, those that follow `after`."""
         rows = await self._database.fetch(_SQL["members"], room_id, after, limit)

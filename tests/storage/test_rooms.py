@@ -360,9 +360,6 @@ async def test_membership(rooms: RoomStore, changes: RoomChanges, people: list[U
     id = await group(changes, ada)
     assert await rooms.role(id, ada) == "owner"
     assert await rooms.role(id, bob) is None
-    assert await rooms.is_member(id, str(ada))
-    assert not await rooms.is_member(id, str(bob))
-    assert not await rooms.is_member(id, "none of ours")
 
 
 async def test_the_list_has_the_newest_talk_first_and_goes_on_after_its_last(
