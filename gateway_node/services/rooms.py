@@ -19,11 +19,11 @@ from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
 from realtime import codes
 from realtime.interfaces import Identity
-from realtime.messages import rfc3339
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
+from storage.messages import shown
 from storage.room_changes import NewRoom, NoSuchUser, Party, RoomChange, RoomChanges
-from storage.rooms import FOR_EVER, Kind, Last, Member, OpenRoom, Role, RoomStore, Summary
+from storage.rooms import FOR_EVER, Kind, Member, OpenRoom, Role, RoomStore, Summary
 
 MAX_TITLE = 255  # characters
 MAX_PAGE = 100  # members or rooms in one answer
@@ -448,10 +448,5 @@ def _view(summary: Summary) -> RoomView:
         cursor=summary.cursor,
         unread=summary.unread,
         mentions=summary.mentions,
-        last=_message(summary.last) if summary.last else None,
+        last=shown(last.data, last.offset, last.time) if (last := summary.last) else None,
     )
-
-
-def _message(last: Last) -> Raw:
-    """A message as it is read: with its offset and time."""
-    return Raw(b'{"offset":%d,%s,"timestamp":"%s"}' % (last.offset, last.data[1:-1], rfc3339(last.time).encode()))
