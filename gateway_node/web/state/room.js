@@ -32,6 +32,7 @@ export class Room extends Emitter {
       chat.people.learn(page.users);
       return page;
     });
+    this.timeline.on('changed', () => this.emit('changed'));
     this.#learn();
   }
 
@@ -106,7 +107,9 @@ export class Room extends Emitter {
     await this.timeline.open(around);
     this.#chat.outbox.settle(this.id);
     this.refresh();
-    if (this.small) this.#chat.connection.take(this.channel);
+    // A big room's joins and leaves are numbers that come anyway; but the server gives no more than so many channels.
+    const { connection } = this.#chat;
+    if (this.small || !connection.isSubscribed(this.channel)) connection.take(this.channel);
   }
 
   /** Read anew what does not come through the log. */
@@ -147,7 +150,8 @@ export class Room extends Emitter {
 
   /** Another device of one's own has read on. */
   readElsewhere(offset) {
-    this.info.cursor = Math.max(this.info.cursor ?? 0, offset);
+    if (offset <= this.info.cursor) return; // it was this one
+    this.info.cursor = offset;
     if (offset >= this.info.offset) this.#nothingUnread();
     else this.reload();
     this.emit('changed');

@@ -141,9 +141,17 @@ export class Conversation {
     const { timeline } = this.room;
     this.#atEnd = timeline.atEnd && left < BOTTOM;
     this.#toEnd.hidden = this.#atEnd || !timeline.loaded;
-    if (timeline.loaded && scrollTop < NEAR) attempt(() => timeline.older());
-    if (timeline.loaded && left < NEAR) attempt(() => timeline.newer());
+    this.#more();
     this.#read();
+  }
+
+  /** Near an edge of the window there is to be more of it; also where it is too short to be scrolled. */
+  #more() {
+    const { timeline } = this.room;
+    if (!timeline.loaded) return;
+    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
+    if (scrollTop < NEAR) attempt(() => timeline.older());
+    if (scrollHeight - clientHeight - scrollTop < NEAR) attempt(() => timeline.newer());
   }
 
   #scrollToEnd() {
@@ -232,12 +240,11 @@ export class Conversation {
     this.#scroller.setAttribute('aria-busy', String(!this.room.timeline.loaded));
     reconcile(this.#list, this.#items());
     if (this.#atEnd) this.#scrollToEnd();
-    else if (anchor?.element.isConnected) {
-      this.#scroller.scrollTop += anchor.element.getBoundingClientRect().top - anchor.top;
+    else if (anchor) {
+      const element = this.#list.querySelector(`[data-id="${anchor.id}"]`);
+      if (element) this.#scroller.scrollTop += element.getBoundingClientRect().top - anchor.top;
     }
-    // A window that is shorter than the screen cannot be scrolled: there may be more above it.
-    const { timeline } = this.room;
-    if (timeline.loaded && this.#scroller.scrollHeight <= this.#scroller.clientHeight) attempt(() => timeline.older());
+    this.#more();
   }
 
   /** A message in sight, so that it stays where it is when something above it changes. */
@@ -245,7 +252,7 @@ export class Conversation {
     const top = this.#scroller.getBoundingClientRect().top;
     for (const element of this.#list.children) {
       const box = element.getBoundingClientRect();
-      if (box.bottom > top && element.localName === 'article') return { element, top: box.top };
+      if (box.bottom > top && element.dataset.id) return { id: element.dataset.id, top: box.top };
     }
     return null;
   }
@@ -286,7 +293,7 @@ export class Conversation {
     return {
       key: line.id,
       stamp: text,
-      make: () => h('div', { class: 'system', 'data-offset': line.offset, tabindex: -1 }, textNodes(text)),
+      make: () => h('div', { class: 'system', 'data-offset': line.offset, 'data-id': line.id, tabindex: -1 }, textNodes(text)),
     };
   }
 
@@ -362,7 +369,7 @@ function plain(key, text, kind) {
 }
 
 function presence(status) {
-  if (!status) return '';
+  if (!status || status.online === null) return ''; // the server does not know
   if (status.online) return 'online';
   return status.last_seen ? `last seen ${agoOf(status.last_seen)}` : 'offline';
 }
