@@ -8,13 +8,19 @@ from dataclasses import dataclass
 from gateway_node.rpc import files as file_methods
 from gateway_node.rpc import messages as message_methods
 from gateway_node.rpc import people as people_methods
+from gateway_node.rpc import pins as pin_methods
+from gateway_node.rpc import reactions as reaction_methods
 from gateway_node.rpc import reading as reading_methods
 from gateway_node.rpc import rooms as room_methods
+from gateway_node.rpc import search as search_methods
 from gateway_node.services.files import Files
 from gateway_node.services.messages import Messages
 from gateway_node.services.people import People
+from gateway_node.services.pins import Pins
+from gateway_node.services.reactions import Reactions
 from gateway_node.services.reading import Reading
 from gateway_node.services.rooms import Rooms
+from gateway_node.services.search import Search
 from realtime.core import RPC
 
 
@@ -24,6 +30,9 @@ class Chat:
 
     rooms: Rooms
     messages: Messages
+    reactions: Reactions
+    pins: Pins
+    search: Search
     reading: Reading
     people: People
     files: Files
@@ -33,6 +42,9 @@ class Chat:
         return {
             **room_methods.methods(self.rooms),
             **message_methods.methods(self.messages),
+            **reaction_methods.methods(self.reactions),
+            **pin_methods.methods(self.pins),
+            **search_methods.methods(self.search),
             **reading_methods.methods(self.reading),
             **people_methods.methods(self.people),
             **file_methods.methods(self.files),
@@ -41,7 +53,7 @@ class Chat:
     @property
     def writes(self) -> frozenset[str]:
         """Those of the methods that a client may call as often as it may publish."""
-        return message_methods.WRITES
+        return message_methods.WRITES | reaction_methods.WRITES | pin_methods.WRITES
 
     async def start(self) -> None:
         """Begin the background work."""

@@ -31,9 +31,12 @@ from gateway_node.services.files import Files
 from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import ANNOUNCE_PERIOD, Messaging, describe
 from gateway_node.services.people import People
+from gateway_node.services.pins import Pins
+from gateway_node.services.reactions import Reactions
 from gateway_node.services.reading import Reading
 from gateway_node.services.references import RoomReferences
 from gateway_node.services.rooms import Rooms
+from gateway_node.services.search import Search
 from gateway_node.tokens import TokenVerifier
 from presence import Away, Pipe, RedisPresence, Turns
 from realtime import codec, codes, membership
@@ -52,9 +55,12 @@ from storage.files import FileStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
 from storage.people import PeopleStore
+from storage.pins import PinStore
+from storage.reactions import ReactionStore
 from storage.reading import ReadingStore
 from storage.room_changes import RoomChanges
 from storage.rooms import RoomStore
+from storage.search import SearchStore
 from storage.sessions import SessionStore
 from storage.standing import StandingStore
 from storage.users import UserStore
@@ -211,9 +217,13 @@ class Node:
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
         reading = Reading(ReadingStore(self._database), self._pipe, self._publisher.push, settings.chat)
         room_service = Rooms(rooms, RoomChanges(self._database), self._publisher, reading.ahead)
+        message_service = Messages(messages, room_service, self._publisher)
         self._chat = Chat(
             room_service,
-            Messages(messages, room_service, self._publisher),
+            message_service,
+            Reactions(ReactionStore(self._database, messages), message_service, self._publisher),
+            Pins(PinStore(self._database, messages), message_service, self._publisher),
+            Search(SearchStore(self._database), messages),
             reading,
             People(PeopleStore(self._database), self._pipe),
             Files(

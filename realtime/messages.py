@@ -78,9 +78,9 @@ class StoredMessage(Struct, omit_defaults=True, kw_only=True):
     reply_to: UUID | None = None
     mentions: list[UUID] = []
     file: AttachedFile | None = None
-    reactions: dict[str, Reaction] = {}
     edited_at: str = ""  # RFC 3339
     deleted_at: str = ""
+    reactions: dict[str, Reaction] = {}  # the last member: PostgreSQL replaces it there (change_reaction)
 
     @property
     def words(self) -> str:
@@ -101,7 +101,7 @@ class MessageEvent(Struct, omit_defaults=True, kw_only=True):
     message_id: UUID
     edited_at: str = ""
     emoji: str = ""
-    count: int | None = None
+    count: int | None = None  # the last member: PostgreSQL adds it (change_reaction)
 
 
 def event_about(message: StoredMessage, actor: str, event: str, *, content: str = "") -> MessageEvent:

@@ -27,7 +27,8 @@ from storage.queries import load
 if TYPE_CHECKING:
     import asyncpg
 
-MISSING, CHANGED = 5, 6  # what `change_message` answers beyond `append_messages`
+# What `change_message` and the functions around it answer beyond `append_messages`.
+MISSING, CHANGED, UNCHANGED, FULL = range(5, 9)
 
 _SQL = load("messages")
 _encode = msgspec.json.Encoder().encode
@@ -40,6 +41,14 @@ class NoSuchMessage(Exception):
 
 class ChangedMeanwhile(Exception):
     """The message is not any more what the change was made from: read it again."""
+
+
+class Unchanged(Exception):
+    """It is so already."""
+
+
+class Full(Exception):
+    """There are as many of them as there may be."""
 
 
 class Standing(Struct, frozen=True):
@@ -125,7 +134,7 @@ class MessageStore:
             return None
         head = rows[0]
         return Page(
-            [_row(row) for row in rows if row["id"] is not None],
+            [row_of(row) for row in rows if row["id"] is not None],
             head["last_offset"],
             f"{head['generation']}.{head['epoch']}",
         )
@@ -135,7 +144,7 @@ class MessageStore:
         row = await self._database.fetchrow(_SQL["get"], room_id, user_id, message_id)
         if row is None:
             return None
-        return Standing(row["role"], row["kind"]), _row(row) if row["id"] is not None else None
+        return Standing(row["role"], row["kind"]), row_of(row) if row["id"] is not None else None
 
     async def names(self, user_ids: Iterable[UUID]) -> dict[str, str]:
         """The names of users, by id."""
@@ -211,7 +220,7 @@ class MessageStore:
 
     async def settle(self, statement: str, event: MessageEvent, *args: Any) -> Done:
         """Run a statement that answers as `change_message` does, once more where its outcome is unknown: with the same
-        event it is safe. Raises `NoSuchMessage`, `ChangedMeanwhile`, `Refused`."""
+        event it is safe. Raises `NoSuchMessage`, `ChangedMeanwhile`, `Unchanged`, `Full`, `Refused`."""
         try:
             row = await self._database.fetchrow(statement, *args)
         except DatabaseUnavailable:
@@ -222,6 +231,10 @@ class MessageStore:
             raise NoSuchMessage
         if status == CHANGED:
             raise ChangedMeanwhile
+        if status == UNCHANGED:
+            raise Unchanged
+        if status == FULL:
+            raise Full
         time = milliseconds(row["created_at"]) if row["created_at"] else 0
         if status in (ID_TAKEN, CLOSED, SILENCED):
             outcome = Outcome(status, time=time)
@@ -232,7 +245,7 @@ class MessageStore:
         if isinstance(result, Exception):
             assert not isinstance(result, IdTaken), "ids of events are made here"
             raise result
-        told = result.duplicate or publication(_encode(event), None, None, result.offset, result.time)
+        told = result.duplicate or publication(row["data"] or _encode(event), None, None, result.offset, result.time)
         return Done(result, told)
 
 
@@ -245,7 +258,8 @@ def shown(data: bytes, offset: int, time: int) -> Raw:
     return Raw(b'{"offset":%d,%s,"timestamp":"%s"}' % (offset, data[1:-1], rfc3339(time).encode()))
 
 
-def _row(row: asyncpg.Record) -> Row:
+def row_of(row: asyncpg.Record) -> Row:
+    """Of a statement that selects these columns of `messages`."""
     return Row(
         row["offset"],
         row["id"],

@@ -18,14 +18,28 @@ from litestar.types import ASGIApp
 from litestar.typing import FieldDefinition
 from msgspec import Raw
 
-from gateway_node.http import accounts, files, health, messages, people, problems, reading, rooms, server_api, web
+from gateway_node.http import (
+    accounts,
+    files,
+    health,
+    messages,
+    people,
+    pins,
+    problems,
+    reactions,
+    reading,
+    rooms,
+    search,
+    server_api,
+    web,
+)
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
 from gateway_node.http.reference import POLICY, ReferencePage
 from gateway_node.http.services import Services
 from realtime.protocol import ClientInfo
 
-API = (accounts, rooms, messages, reading, people, files, server_api, web)
+API = (accounts, rooms, messages, reactions, pins, search, reading, people, files, server_api, web)
 """What only processes with the role `api` serve."""
 
 DESCRIPTION = (

@@ -90,7 +90,7 @@ class Messages:
 
     async def send(self, identity: Identity, room_id: UUID, sent: SentMessage) -> Said:
         """Say something in a room. With the id of an earlier message of one's own it is that one, said once."""
-        standing = await _asked(self._store.standing(room_id, user_id_of(identity)))
+        standing = await asked(self._store.standing(room_id, user_id_of(identity)))
         if standing is None:
             raise codes.UNKNOWN_CHANNEL
         return await self._send(identity, room_id, standing.peer, sent)
@@ -101,7 +101,7 @@ class Messages:
         if to_user_id == user_id:
             raise codes.BAD_REQUEST.at("/to_user_id", "that is oneself")
         check(sent)  # before a room is made for it
-        room_id = await _asked(self._store.room_of_two(user_id, to_user_id))
+        room_id = await asked(self._store.room_of_two(user_id, to_user_id))
         if room_id is None:
             room, _ = await self._rooms.direct(identity, to_user_id)
             room_id = room.id
@@ -136,19 +136,19 @@ class Messages:
         _check_window(before, after, around, limit)
         user_id = user_id_of(identity)
         if after is not None:
-            asked = self._store.page(room_id, user_id, start=after + 1, oldest=limit)
+            question = self._store.page(room_id, user_id, start=after + 1, oldest=limit)
         elif around is not None:
-            asked = self._store.page(
+            question = self._store.page(
                 room_id, user_id, below=around, newest=limit // 2, start=around, oldest=limit - limit // 2
             )
         else:
-            asked = self._store.page(room_id, user_id, below=MAX_OFFSET if before is None else before, newest=limit)
-        page = await _asked(asked)
+            question = self._store.page(room_id, user_id, below=MAX_OFFSET if before is None else before, newest=limit)
+        page = await asked(question)
         if page is None:
             raise codes.UNKNOWN_CHANNEL
         anchor = around if around is not None else (0 if after is not None else MAX_OFFSET)
         rows = _bounded(page.rows, anchor)
-        names = await _asked(self._store.names(_people(rows)))
+        names = await asked(self._store.names(people_in(rows)))
         talk = Talk([row.shown() for row in rows], names, page.offset, page.epoch)
         more = len(page.rows) == limit or len(rows) < len(page.rows)
         return TalkPage(talk, rows[0].offset if rows else 0, rows[-1].offset if rows else 0, more)
@@ -159,7 +159,7 @@ class Messages:
         return row
 
     async def _find(self, identity: Identity, room_id: UUID, message_id: UUID) -> tuple[Standing, Row]:
-        found = await _asked(self._store.get(room_id, user_id_of(identity), message_id))
+        found = await asked(self._store.get(room_id, user_id_of(identity), message_id))
         if found is None:
             raise codes.UNKNOWN_CHANNEL
         standing, row = found
@@ -231,7 +231,7 @@ class Messages:
         for _ in range(ATTEMPTS):
             standing, row = await self._find(identity, room_id, message_id)
             try:
-                return await _asked(change(standing, row))
+                return await asked(change(standing, row))
             except ChangedMeanwhile:
                 continue
             except NoSuchMessage:
@@ -244,7 +244,8 @@ class Messages:
         self._publisher.forward(_channel(room_id), done.event, done.appended.epoch)
 
 
-async def _asked(question: Awaitable[T]) -> T:
+async def asked(question: Awaitable[T]) -> T:
+    """What a store answers. Raises error 100 while PostgreSQL is away."""
     try:
         return await question
     except DatabaseUnavailable:
@@ -298,7 +299,8 @@ def _bounded(rows: list[Row], anchor: int) -> list[Row]:
     return [row for row in rows if row.offset in taken]
 
 
-def _people(rows: list[Row]) -> set[UUID]:
+def people_in(rows: list[Row]) -> set[UUID]:
+    """Their authors, and whom system lines speak of."""
     found = set()
     for row in rows:
         for user in (row.sender, _subject(row.data).user_id if row.type == "system" else ""):
