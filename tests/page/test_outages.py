@@ -6,7 +6,7 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import WebSocketRoute, expect
 
 from loadtest.server import Server
 from tests.page.visitor import Visitor, Visitors
@@ -52,17 +52,79 @@ async def test_a_node_is_killed_in_mid_conversation(visitors: Visitors, private_
     assert await ana.texts() == await bo.texts()
 
 
+class Line:
+    """A page's way to the server, which can be cut, or let nothing through to the page."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.deaf = False
+        self.sent: list[str] = []
+        self._sockets: list[WebSocketRoute] = []
+
+    async def connect(self, socket: WebSocketRoute) -> None:
+        if not self.up:
+            await socket.close()
+            return
+        server = socket.connect_to_server()
+
+        def to_server(message: str | bytes) -> None:
+            self.sent.append(str(message))
+            server.send(message)
+
+        socket.on_message(to_server)
+        server.on_message(lambda message: None if self.deaf else socket.send(message))
+        self._sockets.append(socket)
+
+    async def cut(self) -> None:
+        self.up = False
+        for socket in self._sockets:
+            await socket.close()
+        self._sockets.clear()
+
+
+async def on_a_line(visitors: Visitors, server: Server) -> tuple[Visitor, Visitor, Line]:
+    """The same, and the first one's line."""
+    line = Line()
+    ana, bo = await visitors.one("Ana", server=server), await visitors.one("Bo", node=1, server=server)
+    await ana.page.route_web_socket(re.compile("/connection/websocket"), line.connect)
+    for each in (ana, bo):
+        await each.register()
+    await ana.message(bo)
+    await bo.open("Ana")
+    return ana, bo, line
+
+
 async def test_what_was_written_without_a_network_survives_a_reload(visitors: Visitors, server: Server) -> None:
-    ana, bo = await two(visitors, server)
-    # Out of reach: the connection is cut, and new ones are refused.
-    await ana.page.route_web_socket(
-        re.compile("/connection/websocket"), lambda socket: asyncio.ensure_future(socket.close())
-    )
+    ana, bo, line = await on_a_line(visitors, server)
+    await line.cut()
+    await expect(ana.page.locator(".banner")).to_have_text("Reconnecting…")
+    for text in ("one", "two", "three"):
+        await ana.send(text)
+    await expect(ana.page.locator(".is-waiting")).to_have_count(3)
     await ana.page.reload()
-    await ana.page.locator(".banner", has_text="Connecting").wait_for()
+    await expect(ana.page.locator(".banner")).to_have_text("Connecting…")
     await bo.send("meanwhile")
-    await ana.page.unroute_all()
-    assert await ana.texts() == []
+    await bo.stored("meanwhile")
+    line.up = True
+    await bo.sees("three")
+    await ana.sees("three")
+    assert await ana.texts() == await bo.texts() == ["meanwhile", "one", "two", "three"]
+    await expect(ana.page.locator(".is-waiting, .is-sent")).to_have_count(0)
+
+
+async def test_an_answer_that_was_lost_doubles_nothing(visitors: Visitors, server: Server) -> None:
+    ana, bo, line = await on_a_line(visitors, server)
+    line.deaf = True
+    await ana.send("once")
+    await bo.sees("once")  # it is stored; she does not know
+    await expect(ana.page.locator(".is-waiting")).to_have_count(1)
+    await line.cut()
+    line.up, line.deaf = True, False
+    await ana.stored("once")
+    assert sum('"publish"' in sent and "once" in sent for sent in line.sent) == 2
+    await ana.send("twice")
+    await bo.sees("twice")
+    assert await ana.texts() == await bo.texts() == ["once", "twice"]
 
 
 async def test_edits_that_were_missed_are_seen(visitors: Visitors, private_server: Server) -> None:

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, ConsoleMessage, Dialog, Locator, Page,
 
 from loadtest.server import Server
 
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"
 PATIENCE = 15_000  # ms: other tests may keep the machine busy
 
 # Reported as they happen in the page, because a policy that bites is easily missed in the console.
