@@ -187,7 +187,8 @@ async def locked(server: Server, channel: str) -> AsyncIterator[None]:
         yield
 
 
-_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and query like '%append_messages%'"
+# A change of a room takes the channel's lock before it appends.
+_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'append_messages|lock_room'"
 
 
 async def append_waits(server: Server) -> None:

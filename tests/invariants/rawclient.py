@@ -323,7 +323,8 @@ class RawClient:
         if subscription is None:
             return
         if "pub" in push:
-            subscription.take(push["pub"])
+            if subscription.live:  # else it is for the server's subscription, which this one has not taken over yet
+                subscription.take(push["pub"])
         elif "join" in push:
             subscription.joins.append(push["join"]["info"])
         elif "leave" in push:
