@@ -153,9 +153,14 @@ class Hub:
         Raises:
             LogUnavailable: the head is not known and cannot be read now.
         """
-        if channel.position is not None and (after is None or after == channel.position):
-            return Page([], StreamPosition(channel.position, channel.epoch))
-        page = await self.log.read(channel.name, after or 0, 0 if after is None else limit, max_bytes)
+        while True:
+            known = channel.position is not None
+            if channel.position is not None and (after is None or after == channel.position):
+                return Page([], StreamPosition(channel.position, channel.epoch))
+            page = await self.log.read(channel.name, after or 0, 0 if after is None else limit, max_bytes)
+            if known or channel.position is None or channel.position <= page.head.offset:
+                break
+            # The channel began meanwhile with a later snapshot than this one: what lies between went to nobody.
         if channel.position is not None and page.head.epoch != channel.epoch:
             self._lose_position(channel)
         if channel.position is None:

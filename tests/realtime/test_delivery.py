@@ -98,6 +98,34 @@ async def test_what_was_lost_during_the_first_read_is_read(cluster: Cluster, mon
     await ana.until(lambda c: c.offsets == [2, 3])
 
 
+async def test_of_two_first_reads_the_earlier_snapshot_may_answer_later(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The channel begins at the later one; whoever read the earlier one must not be missing what lies between."""
+    node = cluster.nodes[0]
+    ana, ben = await node.connected("ana"), await node.connected("ben")
+    answers: list[asyncio.Event] = []
+    read = cluster.log.read
+
+    async def late(*args: Any, **kwargs: Any) -> Page:
+        page = await read(*args, **kwargs)
+        answers.append(asyncio.Event())
+        await answers[-1].wait()
+        return page
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.log, "read", late)
+        numbers = []
+        for client in (ana, ben):
+            hand(node, "chat:a", *store(cluster, "chat:a", len(answers) + 1))
+            numbers.append(client.send(subscribe={"channel": "chat:a"}))
+            await client.until(lambda c: len(answers) == len(numbers))
+    for client, number, answer in ((ben, numbers[1], answers[1]), (ana, numbers[0], answers[0])):
+        answer.set()
+        reply = await client.until(lambda c, n=number: next((each for each in c.received if each.get("id") == n), None))
+        assert reply["subscribe"]["offset"] == 2
+
+
 async def test_a_publication_on_the_way_hides_no_gap_behind_it(cluster: Cluster) -> None:
     """The sweep knows of two, one of which then comes by itself."""
     node = cluster.nodes[0]
