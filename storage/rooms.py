@@ -43,11 +43,15 @@ class OpenRoom(Struct, frozen=True):
 
 
 class Last(Struct, frozen=True):
-    """A room's last message. `data` is JSON without offset and time, which is the commit's in Unix milliseconds."""
+    """A room's last message. `data` is JSON without offset and time, which is the commit's in Unix milliseconds.
+
+    `author`: id and name.
+    """
 
     offset: int
     time: int
     data: bytes
+    author: tuple[UUID, str] | None
 
 
 class Summary(Struct, frozen=True):
@@ -140,6 +144,7 @@ def moment(value: datetime | None) -> datetime | None:
 
 def _summary(row: asyncpg.Record) -> Summary:
     talk = row["talk_offset"]
+    author = (row["author_id"], row["author_name"]) if row["author_id"] else None
     return Summary(
         id=row["id"],
         kind=row["kind"],
@@ -159,5 +164,5 @@ def _summary(row: asyncpg.Record) -> Summary:
         unread=row["unread"],
         mentions=row["mentions"],
         talked_at=row["sort"],
-        last=Last(talk, milliseconds(row["talked_at"]), row["data"]) if talk else None,
+        last=Last(talk, milliseconds(row["talked_at"]), row["data"], author) if talk else None,
     )

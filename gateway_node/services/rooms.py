@@ -74,9 +74,11 @@ class RoomView(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class RoomPage(Struct, frozen=True, omit_defaults=True):
-    """`next` is where the following page begins; without one, this was the last."""
+    """`users` names the authors of the last messages. `next` is where the following page begins; without one, this was
+    the last."""
 
     rooms: list[RoomView]
+    users: dict[UUID, str]
     next: str = ""
 
 
@@ -129,9 +131,10 @@ class Rooms:
                 limit=limit + 1,
             )
         page = [_view(each) for each in found[:limit]]
+        users = dict(each.last.author for each in found[:limit] if each.last and each.last.author)
         if len(found) <= limit:
-            return RoomPage(page)
-        return RoomPage(page, bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
+            return RoomPage(page, users)
+        return RoomPage(page, users, bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
 
     async def find(
         self, identity: Identity, query: str, *, after: str | None = None, limit: int = MAX_PAGE

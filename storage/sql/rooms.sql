@@ -85,7 +85,7 @@ order by lower(title) using ~<~, id limit $4
 -- its own: the row before it may be long gone.
 with mine as (
     select r.*, m.user_id, m.role, m.joined_offset, c.id as channel_id, c.epoch, c.last_offset, c.last_count,
-           l."offset" as talk_offset, l.created_at as talked_at, l.data,
+           l."offset" as talk_offset, l.created_at as talked_at, l.data, l.sender_id,
            coalesce(l.created_at, r.created_at) as sort
     from room_members m
     join rooms r on r.id = m.room_id
@@ -99,7 +99,7 @@ with mine as (
     order by sort desc, id desc limit $6
 )
 select p.*, (select log_generation()) as generation, w.place, s.until as muted_until, o.user_id as peer_id,
-       o.name as peer_name, coalesce(p.last_count, 0) - coalesce(n.seen, 0) as unread,
+       o.name as peer_name, a.id as author_id, a.name as author_name, coalesce(p.last_count, 0) - coalesce(n.seen, 0) as unread,
        (select count(*) from mentions t
         where t.user_id = p.user_id and t.channel_id = p.channel_id
           and t."offset" > greatest(w.place, p.joined_offset)) as mentions
@@ -109,6 +109,8 @@ left join lateral (
     select y.user_id, u.name from room_members y join users u on u.id = y.user_id
     where p.kind = 'direct' and y.room_id = p.id and y.user_id <> p.user_id limit 1
 ) o on true
+-- Whoever sends over the server API need not be a user of ours.
+left join users a on a.id = case when p.sender_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then p.sender_id::uuid end
 left join read_cursors d on d.user_id = p.user_id and d.channel_id = p.channel_id
 left join unnest($7::uuid[], $8::bigint[]) as k(room_id, "offset") on k.room_id = p.id and k."offset" <= p.last_offset
 cross join lateral (select greatest(0, d."offset", k."offset") as place) w

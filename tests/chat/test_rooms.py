@@ -253,7 +253,7 @@ async def test_nobody_learns_of_anothers_room(server: Server) -> None:
         assert {code for code, _ in answers["group"]} == {102, 404}
         assert (await eve.rpc("room.find", query=mark)) == {"rooms": []}
         assert (await eve.rpc("room.find", query=""))["rooms"].count(group["id"]) == 0
-        assert (await eve.rpc("room.list")) == {"rooms": []}
+        assert (await eve.rpc("room.list")) == {"rooms": [], "users": {}}
         assert eve.device.heard(channel_of(group)) == []
         for room in (group, direct):
             assert (await ann.rpc("room.get", room_id=room["id"]))["updated_at"] == room["updated_at"]

@@ -386,6 +386,7 @@ async def test_the_list_has_the_newest_talk_first_and_goes_on_after_its_last(
         None,
         None,
     ]
+    assert [room.last and room.last.author for room in found[:2]] == [(bob, "bob")] * 2
     assert [room.title for room in await rooms.summaries(ada, {}, archived=True)] == ["2"]
     assert [room.title for room in await rooms.summaries(people[2], {})] == ["1"]
 

@@ -119,6 +119,7 @@ export class Chat extends Emitter {
     let after;
     for (let count = 0; count < MAX_ROOMS; ) {
       const page = await this.connection.read(method, { ...data, ...(after && { after }) });
+      this.people.learn(page.users);
       each(page);
       count += page.rooms.length;
       after = page.next;
