@@ -163,10 +163,11 @@ async def subscribe_by_server(connection: ClientConnection, name: str, *, since:
         joining.abandon()
         return
     result = joining.result
-    offset = since if since is not None and result.recovered else result.offset
+    # Membership was asked for again after reading: they may have been out and in.
+    offset = joining.grant.since if since is not None and result.recovered else result.offset
     push = SubscribePush(result.recoverable, result.epoch, offset, result.positioned)
     pushes = [codec.encode_push(Push(name, subscribe=push))]
-    pushes += [codec.encode_publication(name, each) for each in result.publications or ()]
+    pushes += [codec.encode_publication(name, each) for each in result.publications or () if each.offset > offset]
     go_live(connection, [joining], pushes, given=True)
 
 
