@@ -206,7 +206,7 @@ class Admission(Struct, frozen=True):
     """
 
     identity: Identity
-    rooms: Sequence[str] = ()  # channels, newest talk first
+    rooms: Sequence[str] = ()  # channels
     heard: int | None = None  # `None`: they were not listed
 
 
@@ -216,7 +216,8 @@ class Authoriser(Protocol):
     async def connect(self, token: str) -> Identity: ...
 
     async def admit(self, token: str, most_rooms: int) -> Admission:
-        """As `connect`, for a connection that stays: with the user's rooms, at most `most_rooms`."""
+        """As `connect`, for a connection that stays: with the user's rooms, at most `most_rooms`, those
+        with the newest talk."""
         ...
 
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant: ...

@@ -16,7 +16,7 @@ _SQL = load("standing")
 
 
 class Entrance(Struct, frozen=True):
-    """Whether a user may connect, and to what: `rooms` are the ids of rooms that are not archived, newest talk first.
+    """Whether a user may connect, and to what: `rooms` are the ids of rooms that are not archived, in no order.
 
     `heard` is the offset of the user's personal channel in the snapshot in which the rooms were listed: whatever it
     says beyond changes the list. `None` where none was asked for.
@@ -51,7 +51,7 @@ class StandingStore:
     async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance:
         """Whether the user may connect: not when disabled, nor with a login that is revoked, over or unknown.
 
-        `session` is empty for a token that no login made. At most `rooms` rooms are listed.
+        `session` is empty for a token that no login made. At most `rooms` rooms are listed: those with the newest talk.
         """
         user_id, session_id = _uuid(user), _uuid(session)
         if session and (user_id is None or session_id is None):

@@ -94,15 +94,17 @@ async def test_who_may_connect(standing: StandingStore, ada: User, database: Dat
     assert not (await standing.entrance(user.upper(), "")).allowed
 
 
-async def test_rooms_are_listed_newest_talk_first_without_archived_ones(
+async def test_rooms_are_listed_without_archived_ones_and_those_with_the_newest_talk_where_they_are_too_many(
     standing: StandingStore, ada: User, connection: Connection
 ) -> None:
-    first, second, third = [await make_room(connection, ada.id) for _ in range(3)]
+    first, _, third = [await make_room(connection, ada.id) for _ in range(3)]
     await make_room(connection, ada.id, archived=True)
     await make_room(connection)
     await talk(connection, f"room:{first}")
-    assert (await standing.entrance(str(ada.id), "", 9)).rooms == [first, third, second]
+    assert len(set((await standing.entrance(str(ada.id), "", 9)).rooms)) == 3
+    assert len(set((await standing.entrance(str(ada.id), "", 3)).rooms)) == 3
     assert (await standing.entrance(str(ada.id), "", 2)).rooms == [first, third]
+    assert (await standing.entrance(str(ada.id), "", 1)).rooms == [first]
 
 
 async def test_the_personal_channel_s_offset_comes_with_the_rooms(
