@@ -16,6 +16,7 @@ import structlog
 from storage.database import DatabaseUnavailable, explain
 
 MAX_QUESTIONS = 500  # in a statement
+TIMEOUT = 5.0  # s for a statement, with the wait for a connection
 
 Q = TypeVar("Q", bound=Hashable)
 A = TypeVar("A")
@@ -31,19 +32,17 @@ class Batches(Generic[Q, A]):
 
     def __init__(self, answer: Callable[[Sequence[Q]], Awaitable[Sequence[A]]]) -> None:
         self._answer = answer
-        self._waiting: dict[Q, asyncio.Future[A]] = {}
+        self._waiting: dict[Q, list[asyncio.Future[A]]] = {}  # one each: who gives up takes nothing from the others
         self._running: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
         """Raises `DatabaseUnavailable`."""
-        future = self._waiting.get(question)
-        if future is None:
-            loop = asyncio.get_running_loop()
-            future = self._waiting[question] = loop.create_future()
-            if self._running is None:
-                self._running = loop.create_task(self._run())
-        # Shielded: a caller that gives up must not take the answer from the others.
-        return await asyncio.shield(future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[A] = loop.create_future()
+        self._waiting.setdefault(question, []).append(future)
+        if self._running is None:
+            self._running = loop.create_task(self._run())
+        return await future
 
     async def _run(self) -> None:
         try:
@@ -56,8 +55,9 @@ class Batches(Generic[Q, A]):
     async def _run_one(self) -> None:
         batch = {each: self._waiting.pop(each) for each in list(islice(self._waiting, MAX_QUESTIONS))}
         try:
-            answers = await self._answer(list(batch))
-        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+            async with asyncio.timeout(TIMEOUT):
+                answers = await self._answer(list(batch))
+        except (DatabaseUnavailable, TimeoutError, asyncpg.PostgresError) as error:
             _refuse(batch.values(), explain(error))
         except Exception:
             _log.exception("storage.batch_failed")
@@ -66,11 +66,14 @@ class Batches(Generic[Q, A]):
             _refuse(batch.values(), "stopped")
             raise
         else:
-            for future, answer in zip(batch.values(), answers, strict=True):
-                future.set_result(answer)
+            for futures, answer in zip(batch.values(), answers, strict=True):
+                for future in futures:
+                    if not future.done():
+                        future.set_result(answer)
 
 
-def _refuse(futures: Iterable[asyncio.Future[A]], reason: str) -> None:
-    for future in futures:
-        future.set_exception(DatabaseUnavailable(reason))
-        future.exception()  # each caller has its own; this one may have none left
+def _refuse(batch: Iterable[list[asyncio.Future[A]]], reason: str) -> None:
+    for futures in batch:
+        for future in futures:
+            if not future.done():
+                future.set_exception(DatabaseUnavailable(reason))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import uuid
 
 import pytest
 
-import gateway_node.authoriser
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.tokens import TokenVerifier, mint_connection, mint_subscription
 from realtime import codes
@@ -24,13 +22,12 @@ DENIED, UNKNOWN, BAD, BROKEN = 103, 102, 107, 100
 
 
 class Standing:
-    """The store, whose answers, failures and delays a test chooses."""
+    """The store, whose answers and failures a test chooses."""
 
     def __init__(self) -> None:
         self.rooms: set[tuple[str, str]] = {(ROOM, "alice")}
         self.barred: set[str] = set()
         self.failure: Exception | None = None
-        self.hangs = False
         self.rooms_asked: list[int] = []
 
     async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance:
@@ -44,8 +41,6 @@ class Standing:
         return Membership(3, ("alice", "bob")) if (str(room_id), user) in self.rooms else None
 
     async def _trouble(self) -> None:
-        if self.hangs:
-            await asyncio.Event().wait()
         if self.failure:
             raise self.failure
 
@@ -118,14 +113,6 @@ async def test_disabled_users_and_revoked_sessions_stay_out() -> None:
 async def test_a_store_that_fails_lets_nobody_in(failure: Exception) -> None:
     world = World()
     world.standing.failure = failure
-    assert await world.connect(token()) == BROKEN
-    assert await world.subscribe(f"room:{ROOM}") == BROKEN
-
-
-async def test_a_store_that_hangs_lets_nobody_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway_node.authoriser, "STORE_TIMEOUT", 0.01)
-    world = World()
-    world.standing.hangs = True
     assert await world.connect(token()) == BROKEN
     assert await world.subscribe(f"room:{ROOM}") == BROKEN
 

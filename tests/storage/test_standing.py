@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+import storage.batches
 from storage.batches import Batches
 from storage.database import Database, DatabaseUnavailable
 from storage.sessions import SessionStore
@@ -196,6 +197,17 @@ async def test_a_failure_is_everybodys_own_and_the_next_question_is_asked_again(
         assert [type(each) for each in results] == [DatabaseUnavailable] * 2
         assert results[0] is not results[1]
     assert await asked.ask(1) == 1
+
+
+async def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.batches, "TIMEOUT", 0.01)
+
+    async def answer(questions: Sequence[str]) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return questions
+
+    with pytest.raises(DatabaseUnavailable):
+        await Batches(answer).ask("a")
 
 
 async def test_who_gives_up_takes_nothing_from_the_others() -> None:
