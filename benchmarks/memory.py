@@ -5,11 +5,14 @@ presence on. What counts is the proportional memory of every process of the serv
 PostgreSQL, Valkey, NATS) with N connections minus the same with none, divided by N; the kernel's is told apart.
 
     python -m benchmarks.memory --connections 19000
+
+With `--rooms 10`, each is instead a registered user in so many chat rooms of 50, to which the server subscribes it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import tempfile
@@ -17,14 +20,32 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import asyncpg
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure import descendants, kernel_memory, name, proportional_memory
+from config.embedded.stack import read_urls
 from loadtest.raw import Readers
 from loadtest.server import Server
 
 ROOM_SIZE = 50
+PEOPLE = """
+    with made as (
+        insert into users (email, password_hash, name, role)
+        select i || '@example.org', '', '', 'user' from generate_series(1, $1) i returning id
+    ), people as (
+        select id, (row_number() over () - 1) / $2 as circle from made
+    ), room as (
+        insert into rooms (kind) select 'group' from generate_series(1, (($1 + $2 - 1) / $2) * $3) returning id
+    ), places as (
+        select id, (row_number() over () - 1) / $3 as circle from room
+    ), memberships as (
+        insert into room_members (room_id, user_id, role)
+        select places.id, people.id, 'member' from people join places using (circle)
+    )
+    select id::text from people order by circle
+"""
 SETTLE = 8.0  # seconds after the last connection: presence is written, garbage collected
 SETTINGS = {
     "CHANNEL__NAMESPACES": json.dumps(
@@ -43,10 +64,24 @@ def memory_by_process(server: Server) -> Counter[str]:
     return memory
 
 
+async def make_people(server: Server, count: int, rooms: int) -> list[str]:
+    """Users, each in so many rooms with the same 49 others; those of one circle follow each other."""
+    urls = read_urls(server.data_dir)
+    assert urls is not None
+    connection = await asyncpg.connect(urls.database)
+    try:
+        users = [row["id"] for row in await connection.fetch(PEOPLE, count, ROOM_SIZE, rooms)]
+        await connection.execute("analyze")
+    finally:
+        await connection.close()
+    return users
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=19_000)
     parser.add_argument("--warm-up", type=int, default=500, help="connections opened and closed before the count")
+    parser.add_argument("--rooms", type=int, default=0, help="chat rooms of each user")
     options = parser.parse_args()
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
@@ -55,9 +90,15 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="b1-") as folder,
         Server(Path(folder) / "data", nodes=1, settings=SETTINGS) as server,
     ):
-        tokens = [server.token(f"user-{n}") for n in range(options.connections)]
+        if options.rooms:
+            users = asyncio.run(make_people(server, options.connections, options.rooms))
+        else:
+            users = [f"user-{n}" for n in range(options.connections)]
+        tokens = [server.token(user) for user in users]
 
         def connect(count: int) -> Readers:
+            if options.rooms:
+                return Readers.of_protocol(server.port, tokens[:count])
             return Readers.of_protocol(server.port, tokens[:count], lambda n: f"room50:{n // ROOM_SIZE}")
 
         # Caches, pools and code paths fill up with the first connections; they are no cost of one more.

@@ -87,8 +87,11 @@ class Readers:
         return cls([_connected(port) for _ in range(count)])
 
     @classmethod
-    def of_protocol(cls, port: int, tokens: Sequence[str], channel: Callable[[int], str]) -> Self:
-        """A client for each token, connected and subscribed to `channel(index)`. Raises `Refused`."""
+    def of_protocol(cls, port: int, tokens: Sequence[str], channel: Callable[[int], str] | None = None) -> Self:
+        """A client for each token, connected and, where `channel` says to what, subscribed to `channel(index)`.
+
+        Raises `Refused`.
+        """
         sockets: list[socket.socket] = []
         for start in range(0, len(tokens), BATCH):
             opened = [_connected(port) for _ in tokens[start : start + BATCH]]
@@ -96,11 +99,13 @@ class Readers:
                 each.sendall(HANDSHAKE)
             for index, each in enumerate(opened, start):
                 rest = _expect(each, b"", b"\r\n\r\n")
-                connect = command(1, connect={"token": tokens[index]})
-                each.sendall(frame(connect + b"\n" + command(2, subscribe={"channel": channel(index)})))
+                commands = [command(1, connect={"token": tokens[index]})]
+                if channel is not None:
+                    commands.append(command(2, subscribe={"channel": channel(index)}))
+                each.sendall(frame(b"\n".join(commands)))
                 assert rest.startswith(b"HTTP/1.1 101 "), rest
             for each in opened:
-                answers = _expect(each, b"", b'"id":2')
+                answers = _expect(each, b"", b'"id":1' if channel is None else b'"id":2')
                 if b'"error":' in answers:
                     raise Refused(answers.decode(errors="replace"))
             sockets += opened
