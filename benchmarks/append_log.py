@@ -5,7 +5,7 @@ socket, from one client process. The ratio says what the socket, the batching an
 Reads: what clients ask when all of them come back at once, a few missing messages each; the time is the server's CPU
 for a client, PostgreSQL's and the node's together.
 
-    python -m benchmarks.append_log [--database-url URL]
+    python -m benchmarks.append_log [--database-url URL] [--without-search]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,13 +38,25 @@ from storage.log.writer import run_log_writer
 from storage.migrate import migrate
 
 CHANNELS = 10_000
-DATA = b'{"type":"text","content":"hello there, how is everyone today? I have a question on slide 12"}'
+SENDER = "0b2f6f5e-5b0c-4f6a-9d6c-0d5a4c8b8a11"
+WORDS = 12  # a message; its JSON has about 95 bytes
+VOCABULARY = ["".join(random.choices("aeinorst", k=random.randint(2, 8))) for _ in range(20_000)]
+FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))  # as in any language (Zipf)
+
+searchable = True  # whether what is said can be searched for
 
 
 def entries(number: int) -> list[Entry]:
+    texts = (" ".join(random.choices(VOCABULARY, cum_weights=FREQUENCIES, k=WORDS)) for _ in range(number))
     return [
-        Entry(f"room:{random.randrange(CHANNELS)}", uuid.uuid4().bytes, "0b2f6f5e-5b0c-4f6a-9d6c-0d5a4c8b8a11", DATA)
-        for _ in range(number)
+        Entry(
+            f"room:{random.randrange(CHANNELS)}",
+            uuid.uuid4().bytes,
+            SENDER,
+            b'{"type":"text","content":"%s"}' % text.encode(),
+            search=text if searchable else "",
+        )
+        for text in texts
     ]
 
 
@@ -147,7 +160,10 @@ def server(url: str | None, folder: Path) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database-url", help="an empty database; unset: an embedded one, gone afterwards")
+    parser.add_argument("--without-search", action="store_true", help="leave what is said out of the search index")
     arguments = parser.parse_args()
+    global searchable
+    searchable = not arguments.without_search
     with (
         tempfile.TemporaryDirectory(prefix="cw-", dir="/tmp") as name,
         server(arguments.database_url, Path(name)) as url,

@@ -24,9 +24,10 @@ class PinnedMessage(Struct):
 
 
 class PinnedMessages(Struct):
-    """Latest pin first."""
+    """Latest pin first. `users`: the names of the authors, and of who pinned."""
 
     pins: list[PinnedMessage]
+    users: dict[str, str]
 
 
 PINNED = {HTTPStatus.OK.value: ResponseSpec(PinnedMessages, generate_examples=False)}

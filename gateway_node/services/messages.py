@@ -6,7 +6,7 @@ stored, so two who change one message at once both succeed, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 from uuid import UUID
@@ -148,10 +148,14 @@ class Messages:
             raise codes.UNKNOWN_CHANNEL
         anchor = around if around is not None else (0 if after is not None else MAX_OFFSET)
         rows = _bounded(page.rows, anchor)
-        names = await asked(self._store.names(people_in(rows)))
+        names = await self.names(people_in(rows))
         talk = Talk([row.shown() for row in rows], names, page.offset, page.epoch)
         more = len(page.rows) == limit or len(rows) < len(page.rows)
         return TalkPage(talk, rows[0].offset if rows else 0, rows[-1].offset if rows else 0, more)
+
+    async def names(self, user_ids: Iterable[UUID]) -> dict[str, str]:
+        """The names of users, by id."""
+        return await asked(self._store.names(user_ids))
 
     async def get(self, identity: Identity, room_id: UUID, message_id: UUID) -> Row:
         """A message or system line."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
-from gateway_node.services.messages import Messages, asked
+from gateway_node.services.messages import Messages, asked, people_in
 from gateway_node.services.rooms import user_id_of
 from realtime import codes
 from realtime.interfaces import Identity
@@ -28,9 +28,10 @@ class Pin(Struct, frozen=True):
 
 
 class PinList(Struct, frozen=True):
-    """Latest pin first."""
+    """Latest pin first. `users` names the authors, and who pinned."""
 
     pins: list[Pin]
+    users: dict[str, str]
 
 
 class Pins:
@@ -75,4 +76,6 @@ class Pins:
         found = await asked(self._store.list(room_id, user_id_of(identity)))
         if found is None:
             raise codes.UNKNOWN_CHANNEL
-        return PinList([Pin(each.row.shown(), each.by, each.at) for each in found])
+        people = people_in([each.row for each in found]) | {each.by for each in found if each.by is not None}
+        names = await self._messages.names(people)
+        return PinList([Pin(each.row.shown(), each.by, each.at) for each in found], names)

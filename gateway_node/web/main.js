@@ -14,7 +14,10 @@ function start(session) {
   const chat = new Chat(session);
   const app = new App(chat);
   // A reload is the one end that leaves nothing of the last login behind, in memory or on the screen.
-  session.on('ended', () => location.reload());
+  session.on('ended', () => {
+    history.replaceState(null, '', '/');
+    location.reload();
+  });
   place.replaceChildren(app.element);
   chat.open();
 }

@@ -39,6 +39,7 @@ async def test_pinned_messages_are_listed_as_they_are_now(server: Server) -> Non
         await ben.rpc("message.edit", room_id=room, message_id=two["id"], content="two, edited")
         answer = await ben.http("GET", path)
         assert [each["message"]["content"] for each in answer.body["pins"]] == ["two, edited", "one"]
+        assert answer.body["users"] == {ann.id: "Ann", ben.id: "Ben"}
         first = answer.body["pins"][1]
         assert first["message"] == one
         assert (first["pinned_by"], set(first)) == (ann.id, {"message", "pinned_by", "pinned_at"})
@@ -96,4 +97,4 @@ async def test_who_may_not_pin(server: Server) -> None:
         await ann.rpc("room.restore", room_id=room)
         await ann.rpc("message.delete", **what)
         assert await code_of(ann, "message.pin", **what) == 1003, "deleted"
-        assert (await ann.rpc("message.pins", room_id=room)) == {"pins": []}
+        assert (await ann.rpc("message.pins", room_id=room)) == {"pins": [], "users": {}}

@@ -36,6 +36,7 @@ async def take(visitor: Visitor, name: str) -> None:
     """At its end, with all that is on its way; in 256 colours, of which nobody sees that they are so few."""
     page = visitor.page
     await page.locator(".picture.loading").first.wait_for(state="detached")
+    await page.mouse.move(0, 0)
     await page.evaluate("document.querySelector('.scroller').scrollTop = 1e9")
     await page.wait_for_timeout(500)
     picture = Image.open(io.BytesIO(await page.screenshot()))

@@ -22,6 +22,7 @@ export class Room extends Emitter {
   #typingTimer = 0;
   #typed = 0; // when we last said that we type
   #reloadTimer = 0;
+  #strangers = new Set(); // whose name was asked for
 
   constructor(info, chat) {
     super();
@@ -171,7 +172,7 @@ export class Room extends Emitter {
       this.info.last = row;
       if (row.type === 'system') this.reload();
       else this.#count(row);
-      if (!this.#chat.people.knows(row.from_user_id) && !this.members?.has(row.from_user_id)) this.#introduce();
+      if (!this.#chat.people.knows(row.from_user_id)) this.#introduce(row.from_user_id);
       this.#stopsTyping(row.from_user_id);
     }
     this.timeline.receive(row);
@@ -202,17 +203,19 @@ export class Room extends Emitter {
 
   async #reloadPins() {
     if (!this.timeline.loaded) return;
-    this.#pinned(await this.#chat.connection.read('message.pins', { room_id: this.id }).catch(() => ({})));
+    this.#pinned(await this.#chat.connection.read('message.pins', { room_id: this.id }).catch(() => ({ pins: [] })));
     this.emit('changed');
   }
 
-  #pinned({ messages = [], users }) {
+  #pinned({ pins, users }) {
     this.#chat.people.learn(users);
-    this.pins = messages;
+    this.pins = pins.map(({ message }) => message);
   }
 
   /** Somebody spoke whose name we do not know: a page of the newest messages names its authors. */
-  async #introduce() {
+  async #introduce(userId) {
+    if (this.#strangers.has(userId)) return;
+    this.#strangers.add(userId);
     const page = await this.#chat.connection
       .read('message.list', { room_id: this.id, limit: 20 })
       .catch(() => ({ users: {} }));

@@ -30,7 +30,10 @@ export class App {
     chat.on('removed', (room) => this.#removed(room));
     chat.connection.on('state', update);
     addEventListener('hashchange', () => this.#route());
-    addEventListener('keydown', (event) => event.key === 'Escape' && !event.defaultPrevented && this.closePanel());
+    addEventListener('keydown', (event) => {
+      const taken = event.defaultPrevented || document.querySelector('dialog[open]');
+      if (event.key === 'Escape' && !taken) this.closePanel();
+    });
     setInterval(update, 60_000); // "5 minutes ago" grows old
     this.#route();
     this.#update();

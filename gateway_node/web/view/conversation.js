@@ -266,12 +266,12 @@ export class Conversation {
     const items = [];
     if (timeline.atStart) items.push(plain('start', `This is the beginning of ${this.room.direct ? 'your conversation' : 'the room'}.`, 'day start'));
     let before = null;
-    let divided = false;
+    let divided = this.#hasAnswered(timeline.items, waiting);
     for (const message of [...timeline.items, ...waiting]) {
       const day = dayOf(message.timestamp);
       const newDay = !before || dayOf(before.timestamp) !== day;
       if (newDay) items.push(plain(`day ${day}`, dayName(message.timestamp), 'day'));
-      const unread = this.#isFirstUnread(message) && !divided;
+      const unread = !divided && this.#isUnread(message);
       if (unread) {
         divided = true;
         items.push(plain('unread', 'New messages', 'unread-line'));
@@ -284,7 +284,13 @@ export class Conversation {
     return items;
   }
 
-  #isFirstUnread({ offset, from_user_id, type }) {
+  /** Whoever has said something since has seen what was new. */
+  #hasAnswered(items, waiting) {
+    const own = items.findLast(({ from_user_id }) => from_user_id === this.#chat.me.id);
+    return waiting.length > 0 || own?.offset > this.#unreadFrom;
+  }
+
+  #isUnread({ offset, from_user_id, type }) {
     return this.#unreadFrom !== null && type !== 'system' && offset > this.#unreadFrom && from_user_id !== this.#chat.me.id;
   }
 
