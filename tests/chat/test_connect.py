@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.raw import Readers
 from loadtest.server import Server
 from tests.chat.person import Person, people
 from tests.invariants.attack import Peer, peers
@@ -175,6 +176,21 @@ async def test_direct_rooms_show_the_other_come_and_go(server: Server) -> None:
         gone = device.client
         device.cut()
         await ann.device.until(lambda: gone in {each["client"] for each in seen.leaves})
+
+
+async def test_a_big_room_hears_how_many_are_there(server: Server) -> None:
+    """201 devices on a node are a crowd: it is counted, once for both nodes, and nobody is told who came."""
+    async with people(server, "Ann", "Ben") as (ann, ben):
+        room = await make_room(ann, ben)
+        token = server.token(ben.id)
+        crowd = await asyncio.to_thread(Readers.of_protocol, server.node_port_base + 1, [token] * 202)
+        try:
+            for person in (ann, ben):
+                await person.hears(room, type="presence", num_clients=204, num_users=2)
+            stats = await ann.device.ask(presence_stats={"channel": room})
+            assert stats == {"num_clients": 204, "num_users": 2}
+        finally:
+            await asyncio.to_thread(crowd.close)
 
 
 async def test_presence_is_there_without_a_subscribe_of_ones_own(server: Server) -> None:
