@@ -189,24 +189,6 @@ test('attempts become rarer, and a push of the network makes one at once', async
   assert.equal(sockets.length, before + 1);
 });
 
-test('an expired or refused token is replaced', async () => {
-  const asked = [];
-  await opened(async (refused) => (asked.push(refused), refused ? 'new' : 'old'));
-  let socket = sockets.at(-1);
-  socket.accept();
-  socket.reply({ id: 1, error: { code: 109, message: 'token expired' } });
-  await settled();
-  clock.tick(500);
-  await settled();
-  socket = sockets.at(-1);
-  socket.accept();
-  assert.equal(socket.sent[0].connect.token, 'new');
-  socket.close(3500);
-  clock.tick(1000);
-  await settled();
-  assert.deepEqual(asked, [null, 'old', 'new']);
-});
-
 test('a login that has ended ends the connection', async () => {
   const { of, connection } = await opened(async () => {
     throw new SignedOut();
