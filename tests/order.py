@@ -5,12 +5,14 @@ A test that cannot run here skips with the reason `needs <name>` (`needs node`);
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
 import pytest
 
 RANK = {"integration": 1, "chaos": 2}
+WORKER = "PYTEST_XDIST_WORKER" in os.environ  # one of several processes: the one that began them reports
 _skips: list[str] = []
 
 
@@ -37,4 +39,6 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_unconfigure() -> Iterator[None]:
     yield
+    if WORKER:
+        return
     print(f"SKIPPED {len(_skips)}: {', '.join(sorted(set(_skips)))}" if _skips else "SKIPPED 0")
