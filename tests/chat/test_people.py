@@ -118,7 +118,7 @@ async def test_bad_requests_over_http(server: Server) -> None:
 async def test_online_with_any_device_on_any_node_and_then_last_seen(server: Server) -> None:
     async with people(server, "Ann", "Ben") as (ann, ben):
         await ann.rpc("room.direct", user_id=ben.id)
-        assert await is_online(ann, ben) is True
+        await until_online(ann, ben, True)
         assert (await status(ann, ben))[ben.id] == {"online": True}, "never gone yet"
         other = await ben.another_device(0)
         await ben.device.close()

@@ -29,13 +29,14 @@ async def two(visitors: Visitors, server: Server) -> tuple[Visitor, Visitor]:
 
 async def test_a_node_is_killed_in_mid_conversation(visitors: Visitors, private_server: Server) -> None:
     ana, bo = await two(visitors, private_server)
+    await ana.watch_banner()
     killed = await asyncio.to_thread(private_server.kill, "node-1")
     for number in range(5):
         await ana.send(f"of Ana {number}")
         await bo.send(f"of Bo {number}")
-    await expect(ana.page.locator(".banner")).to_have_text("Reconnecting…")
     await asyncio.to_thread(private_server.wait_restarted, "node-1", killed)
     await ana.connected()
+    assert "Reconnecting…" in await ana.banners()
     wanted = [f"of {name} {number}" for name in ("Ana", "Bo") for number in range(5)]
     for each in (ana, bo):
         for text in wanted:
@@ -125,6 +126,7 @@ async def test_edits_that_were_missed_are_seen(visitors: Visitors, private_serve
     await bo.send("to be edited")
     await bo.send("to be deleted")
     await ana.sees("to be deleted")
+    await ana.watch_banner()
     killed = await asyncio.to_thread(private_server.kill, "node-1")
     await bo.choose("to be edited", "Edit")
     await bo.send("edited meanwhile")

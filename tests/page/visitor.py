@@ -19,6 +19,13 @@ window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) => window.violations.push(event.violatedDirective));
 """
 
+# The banner may come and go between two looks at it.
+BANNERS = """
+const banner = document.querySelector('.banner');
+window.banners = [banner.textContent];
+new MutationObserver(() => window.banners.push(banner.textContent)).observe(banner, { childList: true, subtree: true });
+"""
+
 expect.set_options(timeout=PATIENCE)
 
 
@@ -68,6 +75,13 @@ class Visitor:
 
     async def connected(self) -> None:
         await self.page.locator('.shell[data-connection="connected"]').wait_for()
+
+    async def watch_banner(self) -> None:
+        """Keep what the banner says from here on, for `banners`."""
+        await self.page.evaluate(BANNERS)
+
+    async def banners(self) -> list[str]:
+        return list(await self.page.evaluate("window.banners"))
 
     # --- rooms -------------------------------------------------------------------------------------------------
 
