@@ -12,17 +12,19 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from redis.asyncio import Redis
 
-from config.embedded import EmbeddedStack
+from config.embedded import EmbeddedStack, read_urls
 from config.embedded.binaries import find_postgres
 from config.embedded.postgres import NAME as OWNER
+from loadtest.server import Server
 
 _TEMPLATE = "migrated"
 
@@ -35,6 +37,15 @@ def short_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def redis_of(server: Server) -> AsyncIterator[Redis]:
+    """A client of the Valkey that a running server started."""
+    urls = read_urls(server.data_dir)
+    assert urls is not None
+    async with Redis.from_url(str(urls.redis)) as redis:
+        yield redis
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from loadtest.server import Server
+from presence import keys
 from tests.chat.conftest import SETTINGS
 from tests.chat.person import Person, people
 from tests.invariants.conftest import poll
 from tests.invariants.rawclient import Refused
-from tests.stack import short_folder
+from tests.stack import redis_of, short_folder
 
 pytestmark = pytest.mark.integration
 
@@ -121,6 +122,12 @@ async def test_online_with_any_device_on_any_node_and_then_last_seen(server: Ser
         await until_online(ann, ben, True)
         assert (await status(ann, ben))[ben.id] == {"online": True}, "never gone yet"
         other = await ben.another_device(0)
+        async with redis_of(server) as redis:
+
+            async def on_both_nodes() -> bool:
+                return await redis.scard(keys.online(ben.id)[1]) == 2
+
+            await poll(on_both_nodes, "both nodes know of him")
         await ben.device.close()
         await asyncio.sleep(0.2)  # what must not happen has no event
         assert await is_online(ann, ben) is True, "one device is left, on the other node"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
-from config.embedded.stack import read_urls
 from loadtest.server import Server
 from tests.chat.conftest import SETTINGS
 from tests.chat.person import Person, people
 from tests.invariants.conftest import poll
 from tests.invariants.rawclient import Refused
-from tests.stack import short_folder
+from tests.stack import redis_of, short_folder
 
 pytestmark = pytest.mark.integration
 
@@ -330,17 +327,9 @@ def fragile() -> Iterator[Server]:
         yield running
 
 
-@asynccontextmanager
-async def valkey_of(server: Server) -> AsyncIterator[Redis]:
-    urls = read_urls(server.data_dir)
-    assert urls is not None
-    async with Redis.from_url(str(urls.redis)) as redis:
-        yield redis
-
-
 @pytest.mark.chaos
 async def test_valkey_emptied_between_reading_and_asking(fragile: Server) -> None:
-    async with people(fragile, "Ann", "Ben") as (ann, ben), valkey_of(fragile) as valkey:
+    async with people(fragile, "Ann", "Ben") as (ann, ben), redis_of(fragile) as valkey:
         room = await room_of(ann, ben)
         sent = [await send(ann, room, str(number)) for number in range(3)]
         await ben.rpc("room.read", room_id=room, offset=sent[1]["offset"])
@@ -354,7 +343,7 @@ async def test_valkey_emptied_between_reading_and_asking(fragile: Server) -> Non
 
 @pytest.mark.chaos
 async def test_a_node_killed_before_postgresql_has_it(fragile: Server) -> None:
-    async with people(fragile, "Ann", "Ben") as (ann, ben), valkey_of(fragile) as valkey:
+    async with people(fragile, "Ann", "Ben") as (ann, ben), redis_of(fragile) as valkey:
         room = await room_of(ann, ben)
         sent = await send(ann, room, "hello")
         await ben.rpc("room.read", room_id=room, offset=sent["offset"])
@@ -378,7 +367,7 @@ async def test_a_server_that_stops_leaves_nothing_behind(fragile: Server) -> Non
         ben.device.comes_back = False
         await asyncio.to_thread(fragile.stop)
         await asyncio.to_thread(fragile.start)
-        async with valkey_of(fragile) as valkey:
+        async with redis_of(fragile) as valkey:
             await valkey.flushall()
         answer = await ann.http("GET", f"/v1/rooms/{room}/receipts")
         assert answer.body["cursors"] == {ann.id: sent["offset"], ben.id: sent["offset"]}
