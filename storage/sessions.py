@@ -1,15 +1,20 @@
 """Logins, and the refresh tokens that keep them alive.
 
 A refresh token is used once: using it gives the next one. A second use means that two parties have it, and one of them
-stole it, so the login ends for both (RFC 9700, section 4.14.2). PostgreSQL holds the tokens' SHA-256 alone; 256 random
-bits need no slower hash.
+stole it, so the login ends for both (RFC 9700, section 4.14.2). But a phone that lost the answer, and a page that was
+reloaded before it came, have to ask again: for `LEEWAY` seconds, and until the next token is used, the same token gives
+the same next one (docs/decisions/0053-a-lost-refresh-is-made-again.md). It is derived from the one before and a random salt, so that PostgreSQL need
+not hold it: there is the tokens' SHA-256 alone; 256 random bits need no slower hash.
 """
 
 from __future__ import annotations
 
+import hmac
 import secrets
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from hashlib import sha256
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -18,7 +23,11 @@ from msgspec import Struct
 from storage.database import Database
 from storage.queries import load
 
+if TYPE_CHECKING:
+    from storage.database import Connection
+
 MAX_USER_AGENT = 300  # characters
+LEEWAY = 30.0  # seconds in which a client gives up waiting and asks again
 _SQL = load("sessions")
 
 
@@ -27,7 +36,7 @@ class SessionEnded(Exception):
 
 
 class ReuseDetected(Exception):
-    """The refresh token was used before. Its login, `session_id` of `user_id`, is revoked now."""
+    """The refresh token was used before, and not just now. Its login, `session_id` of `user_id`, is revoked now."""
 
     def __init__(self, session_id: UUID, user_id: UUID) -> None:
         super().__init__(f"a refresh token of session {session_id} was used twice")
@@ -48,16 +57,19 @@ class Session(Struct, frozen=True):
 
 
 class SessionStore:
-    """Every method raises `DatabaseUnavailable`. `ttl` is in seconds: how long a login lasts without being used."""
+    """Every method raises `DatabaseUnavailable`. `ttl` is in seconds: how long a login lasts without being used.
+    `leeway`, in seconds, is how long a refresh token gives the same next one.
+    """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, leeway: float = LEEWAY) -> None:
         self._database = database
+        self._leeway = leeway
 
     async def open(self, user_id: UUID, *, user_agent: str, ttl: float) -> tuple[Session, str]:
         """Begin a login. Returns it with its first refresh token, which is stored nowhere in clear."""
-        token, token_hash = _new_token()
+        token = secrets.token_urlsafe(32)
         agent = user_agent.replace("\0", "")[:MAX_USER_AGENT]
-        row = await self._database.fetchrow(_SQL["open"], user_id, agent, ttl, token_hash)
+        row = await self._database.fetchrow(_SQL["open"], user_id, agent, ttl, _hash(token))
         assert row is not None, "insert returning gives the row"
         return _session(row), token
 
@@ -65,16 +77,21 @@ class SessionStore:
         """Use a refresh token: the login with its next token. Raises `SessionEnded`, `ReuseDetected`."""
         old_hash = _hash(token)
         async with self._database.transaction() as connection:
-            used = await connection.fetchrow(_SQL["use_token"], old_hash)
+            used = await connection.fetchrow(_SQL["use_token"], old_hash, self._leeway)
             if used is None or used["ended"]:
                 raise SessionEnded("the login has ended")
+            salt: bytes | None = used["salt"]
             if used["used_at"] is None:
-                new, new_hash = _new_token()
-                await connection.execute(_SQL["mark_used"], old_hash)
-                await connection.execute(_SQL["add_token"], new_hash, used["id"])
+                salt = secrets.token_bytes(32)
+                await connection.execute(_SQL["mark_used"], old_hash, salt)
+                await connection.execute(_SQL["add_token"], _hash(_next(token, salt)), used["id"])
+            elif salt is None or not used["just_now"] or await _is_used(connection, _next(token, salt)):
+                salt = None
+            if salt is not None:
                 row = await connection.fetchrow(_SQL["prolong"], used["id"], ttl)
-                assert row is not None, "its token refers to it"
-                return _session(row), new
+                if row is None:
+                    raise SessionEnded("the login was revoked meanwhile")
+                return _session(row), _next(token, salt)
             await connection.execute(_SQL["revoke"], used["id"])
         raise ReuseDetected(used["id"], used["user_id"])
 
@@ -104,9 +121,13 @@ class SessionStore:
         return int((await self._database.execute(_SQL["sweep"], keep)).removeprefix("DELETE "))
 
 
-def _new_token() -> tuple[str, bytes]:
-    token = secrets.token_urlsafe(32)
-    return token, _hash(token)
+async def _is_used(connection: Connection, token: str) -> bool:
+    return bool(await connection.fetchval(_SQL["is_used"], _hash(token)))
+
+
+def _next(token: str, salt: bytes) -> str:
+    """Whoever has the token but not the database cannot tell what comes next, nor the other way round."""
+    return urlsafe_b64encode(hmac.digest(salt, token.encode(), "sha256")).rstrip(b"=").decode()
 
 
 def _hash(token: str) -> bytes:

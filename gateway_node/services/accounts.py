@@ -2,7 +2,7 @@
 
 A login gives two tokens. The access token is a connection token of a quarter of an hour: it opens WebSocket connections
 and REST alike, and is checked without a look-up of what it says. The refresh token is random, is used once, and gives
-the next pair; a second use ends the login (storage/sessions.py). What ends a login closes its open connections and
+the next pair; a later second use ends the login (storage/sessions.py). What ends a login closes its open connections and
 stops the next connect, request or refresh.
 """
 
@@ -89,7 +89,8 @@ class Accounts:
         return self._login(user, session, token)
 
     async def refresh(self, refresh_token: str) -> Login:
-        """The next pair of tokens. Of several uses at once one succeeds, and the others end the login.
+        """The next pair of tokens. The same token again just after, because the answer was lost, gives the same refresh
+        token; later it ends the login.
 
         Raises `RefreshRefused`.
         """

@@ -9,19 +9,25 @@ select * from session
 
 -- name: use_token
 -- Locks the token: of two uses at the same moment, one is the second.
-select t.used_at, s.id, s.user_id, s.revoked_at is not null or s.expires_at <= now() or u.disabled_at is not null as ended
+select t.used_at, t.salt, t.used_at > now() - make_interval(secs => $2) as just_now, s.id, s.user_id,
+       s.revoked_at is not null or s.expires_at <= now() or u.disabled_at is not null as ended
 from refresh_tokens t join sessions s on s.id = t.session_id join users u on u.id = s.user_id
 where t.token_hash = $1
 for update of t
 
 -- name: mark_used
-update refresh_tokens set used_at = now() where token_hash = $1
+update refresh_tokens set used_at = now(), salt = $2 where token_hash = $1
+
+-- name: is_used
+select used_at is not null from refresh_tokens where token_hash = $1
 
 -- name: add_token
 insert into refresh_tokens (token_hash, session_id) values ($1, $2)
 
 -- name: prolong
-update sessions set last_used_at = now(), expires_at = now() + make_interval(secs => $2) where id = $1 returning *
+update sessions set last_used_at = now(), expires_at = now() + make_interval(secs => $2)
+where id = $1 and revoked_at is null
+returning *
 
 -- name: revoke
 update sessions set revoked_at = now() where id = $1 and revoked_at is null

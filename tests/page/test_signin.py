@@ -65,7 +65,7 @@ async def test_an_access_token_that_ends_is_replaced(visitors: Visitors) -> None
 
 
 async def test_tabs_refresh_one_at_a_time(visitors: Visitors) -> None:
-    """A refresh token that is used twice ends the login: tabs that wake up together must not do that."""
+    """Tabs that wake up together share what the first one fetches, and none of them loses the login."""
     (ana,) = await visitors.registered("Ana")
     tabs = [await ana.page.context.new_page() for _ in range(4)]
     await ana.page.evaluate(END_TOKEN)

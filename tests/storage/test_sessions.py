@@ -36,7 +36,8 @@ async def test_tokens_rotate_and_the_login_lives_on(sessions: SessionStore, ada:
     assert not await sessions.is_revoked(session.id)
 
 
-async def test_a_token_used_twice_ends_the_login_for_both(sessions: SessionStore, ada: User) -> None:
+async def test_a_token_used_twice_ends_the_login_for_both(database: Database, ada: User) -> None:
+    sessions = SessionStore(database, leeway=0)
     session, stolen = await sessions.open(ada.id, user_agent="", ttl=60)
     other, _ = await sessions.open(ada.id, user_agent="", ttl=60)
     _, honest = await sessions.rotate(stolen, ttl=60)
@@ -50,11 +51,47 @@ async def test_a_token_used_twice_ends_the_login_for_both(sessions: SessionStore
     assert not await sessions.is_revoked(other.id)
 
 
-async def test_of_two_uses_at_once_one_is_the_second(sessions: SessionStore, ada: User) -> None:
+async def test_whoever_lost_the_answer_asks_again(sessions: SessionStore, ada: User) -> None:
+    session, token = await sessions.open(ada.id, user_agent="", ttl=60)
+    _, following = await sessions.rotate(token, ttl=60)
+    again, same = await sessions.rotate(token, ttl=600)
+    assert (again.id, same) == (session.id, following)
+    assert again.expires_at > session.expires_at
+    _, third = await sessions.rotate(following, ttl=60)
+    assert third not in {token, following}
+
+
+async def test_nobody_asks_again_with_a_token_whose_successor_was_used(sessions: SessionStore, ada: User) -> None:
+    session, token = await sessions.open(ada.id, user_agent="", ttl=60)
+    _, following = await sessions.rotate(token, ttl=60)
+    await sessions.rotate(following, ttl=60)
+    with pytest.raises(ReuseDetected):
+        await sessions.rotate(token, ttl=60)
+    assert await sessions.is_revoked(session.id)
+
+
+async def test_uses_at_once_give_the_same_token(sessions: SessionStore, ada: User) -> None:
+    session, token = await sessions.open(ada.id, user_agent="", ttl=60)
+    results = await asyncio.gather(*(sessions.rotate(token, ttl=60) for _ in range(8)))
+    assert len({following for _, following in results}) == 1
+    assert not await sessions.is_revoked(session.id)
+
+
+async def test_of_two_uses_at_once_one_is_the_second(database: Database, ada: User) -> None:
+    sessions = SessionStore(database, leeway=-60)  # the second began before the first was committed
     session, token = await sessions.open(ada.id, user_agent="", ttl=60)
     results = await asyncio.gather(*(sessions.rotate(token, ttl=60) for _ in range(2)), return_exceptions=True)
     assert [type(result) for result in results].count(ReuseDetected) == 1
     assert await sessions.is_revoked(session.id)
+
+
+async def test_a_token_used_before_salts_were_kept_is_a_second_use(
+    sessions: SessionStore, ada: User, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    _, token = await sessions.open(ada.id, user_agent="", ttl=60)
+    await connection.execute("update refresh_tokens set used_at = now()")
+    with pytest.raises(ReuseDetected):
+        await sessions.rotate(token, ttl=60)
 
 
 async def test_what_ends_a_login(

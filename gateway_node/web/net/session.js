@@ -1,8 +1,8 @@
 /**
  * A login: the pair of tokens, kept in localStorage so that all tabs share it, and made anew before it ends.
  *
- * A refresh token works once, and a second use ends the login. So one tab refreshes at a time (a Web Lock where the
- * browser has them), and a tab that finds a newer pair in the storage takes that.
+ * A refresh token works once, and for half a minute again if its answer was lost; later it ends the login. So one tab
+ * refreshes at a time (a Web Lock where the browser has them), and a tab that finds a newer pair in the storage takes that.
  */
 import { Emitter } from '../emitter.js';
 
