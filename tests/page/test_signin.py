@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from tests.invariants.conftest import poll
 from tests.page.visitor import PASSWORD, Visitors
 
 pytestmark = pytest.mark.integration
@@ -22,9 +23,20 @@ async def test_register_reload_and_sign_out(visitors: Visitors) -> None:
     await expect(ana.page.locator(".me")).to_contain_text("Ana")
     await ana.page.reload()
     await ana.connected()
+    login = await ana.page.evaluate("JSON.parse(localStorage.getItem('chalkwire.login'))")
+    await ana.page.evaluate("sessionStorage.setItem('written but not sent', 'x')")
     await ana.page.get_by_role("button", name="Account").click()
     await ana.page.get_by_role("menuitem", name="Sign out").click()
     await expect(ana.page.get_by_role("heading", name="Chalkwire")).to_be_visible()
+    assert await ana.page.evaluate("localStorage.length + sessionStorage.length") == 0
+
+    async def is_refused() -> bool:
+        me = await ana.page.request.get(
+            ana.server.url("/v1/me", ana.node), headers={"Authorization": f"Bearer {login['access']}"}
+        )
+        return me.status == 401
+
+    await poll(is_refused, "the login has ended at the server too")
     await ana.page.get_by_label("Email").fill(ana.email)
     await ana.page.get_by_label("Password").fill(PASSWORD)
     await ana.page.get_by_label("Password").press("Enter")

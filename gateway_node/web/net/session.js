@@ -30,8 +30,9 @@ export class Unreachable extends Error {
   }
 }
 
-export async function post(path, body) {
+export async function post(path, body, options = {}) {
   return answer(path, {
+    ...options,
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify(body),
@@ -101,9 +102,11 @@ export class Session extends Emitter {
   }
 
   async signOut() {
-    const { refresh } = this.#login;
+    // The page is gone before the answer is there: `keepalive` lets the request outlive it.
+    const request = post('/v1/auth/logout', { refresh_token: this.#login.refresh }, { keepalive: true });
+    sessionStorage.clear();
     this.#forget();
-    await post('/v1/auth/logout', { refresh_token: refresh }).catch(() => {});
+    await request.catch(() => {});
   }
 
   #usable(login, refused) {

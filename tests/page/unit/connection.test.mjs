@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import { clock, settled, sockets } from './browser.mjs';
 import { CommandError, Connection, ConnectionLost } from '../web/net/connection.js';
 import { SignedOut } from '../web/net/session.js';
 
 const CHANNEL = 'room:1';
+
+beforeEach(() => clock.timers.clear()); // the connections of the test before wake up no more
 
 async function opened(token = async () => 'token') {
   const connection = new Connection('ws://test', token);
@@ -196,6 +198,28 @@ test('a login that has ended ends the connection', async () => {
   assert.equal(of('ended').length, 1);
   assert.equal(connection.state, 'closed');
 });
+
+for (const [how, refuse] of [
+  ['an expired', (socket) => socket.reply({ id: 1, error: { code: 109, message: 'token expired' } })],
+  ['a refused', (socket) => socket.close(3500)],
+]) {
+  test(`${how} token is replaced, and only that one`, async () => {
+    const asked = [];
+    await opened(async (refused) => `token ${asked.push(refused)}`);
+    for (const [attempt, wait] of [500, 1000].entries()) { // the most that the back-off waits
+      const socket = sockets.at(-1);
+      socket.accept();
+      assert.equal(socket.sent[0].connect.token, `token ${attempt + 1}`);
+      if (attempt === 0) refuse(socket);
+      else socket.close(1006);
+      await settled();
+      clock.tick(wait);
+      await settled();
+    }
+    // The third attempt follows one that never got an answer: what the server thinks of its token is not known yet.
+    assert.deepEqual(asked, [null, 'token 1', 'token 1']);
+  });
+}
 
 test('the token is refreshed before it ends', async () => {
   const tokens = ['one', 'two'];
