@@ -52,31 +52,22 @@ class ChannelOptions:
 
 UNLIMITED = 2**31 - 1  # history_size of the built-in channels: the log is their record
 
+_CONVERSATION = ChannelOptions(
+    messages=True,
+    presence=True,
+    join_leave=True,
+    join_leave_limit=200,
+    history_size=UNLIMITED,
+    force_recovery=True,
+    force_positioning=True,
+    allow_publish_for_subscriber=True,
+    allow_presence_for_subscriber=True,
+    allow_history_for_subscriber=True,
+)
+
 BUILT_IN: Mapping[str, ChannelOptions] = {
-    "room": ChannelOptions(
-        messages=True,
-        presence=True,
-        join_leave=True,
-        join_leave_limit=200,
-        history_size=UNLIMITED,
-        force_recovery=True,
-        force_positioning=True,
-        allow_publish_for_subscriber=True,
-        allow_presence_for_subscriber=True,
-        allow_history_for_subscriber=True,
-    ),
-    "class": ChannelOptions(
-        messages=True,
-        presence=True,
-        join_leave=True,
-        join_leave_limit=200,
-        history_size=UNLIMITED,
-        force_recovery=True,
-        force_positioning=True,
-        allow_publish_for_subscriber=True,
-        allow_presence_for_subscriber=True,
-        allow_history_for_subscriber=True,
-    ),
+    "room": _CONVERSATION,
+    "class": _CONVERSATION,
     "user": ChannelOptions(
         history_size=1000,
         history_ttl=30 * 86400,

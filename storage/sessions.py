@@ -3,8 +3,8 @@
 A refresh token is used once: using it gives the next one. A second use means that two parties have it, and one of them
 stole it, so the login ends for both (RFC 9700, section 4.14.2). But a phone that lost the answer, and a page that was
 reloaded before it came, have to ask again: for `LEEWAY` seconds, and until the next token is used, the same token gives
-the same next one (docs/decisions/0053-a-lost-refresh-is-made-again.md). It is derived from the one before and a random salt, so that PostgreSQL need
-not hold it: there is the tokens' SHA-256 alone; 256 random bits need no slower hash.
+the same next one, which is derived from it and a random salt (docs/decisions/0053-a-lost-refresh-is-made-again.md).
+PostgreSQL holds the tokens' SHA-256 alone; 256 random bits need no slower hash.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A login gives two tokens. The access token is a connection token of a quarter of an hour: it opens WebSocket connections
 and REST alike, and is checked without a look-up of what it says. The refresh token is random, is used once, and gives
-the next pair; a later second use ends the login (storage/sessions.py). What ends a login closes its open connections and
-stops the next connect, request or refresh.
+the next pair; a later second use ends the login (storage/sessions.py). What ends a login closes its open connections
+and stops the next connect, request or refresh.
 """
 
 from __future__ import annotations

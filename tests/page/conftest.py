@@ -47,6 +47,15 @@ def private_server() -> Iterator[Server]:
 
 
 @pytest.fixture
+def crowded_server() -> Iterator[Server]:
+    """A server to which a room of three is a big one."""
+    chromium()
+    settings = SETTINGS | {"CHAT__SMALL_ROOM": "2"}
+    with short_folder() as folder, Server(folder / "data", nodes=2, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     # The sandbox needs rights that root in a container does not have.
     arguments = ["--no-sandbox"] if os.getuid() == 0 else []

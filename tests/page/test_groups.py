@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from loadtest.server import Server
 from tests.page.visitor import Visitors
 
 pytestmark = pytest.mark.integration
@@ -137,3 +138,18 @@ async def test_somebody_elses_room_is_not_shown(visitors: Visitors) -> None:
     await bo.page.evaluate("(address) => { location.hash = address; }", address)
     await expect(bo.page.locator(".toast")).to_have_text(re.compile("no such room"))
     await expect(bo.page.locator(".conversation")).to_have_count(0)
+
+
+async def test_a_big_room_shows_numbers_instead_of_names(crowded_server: Server, visitors: Visitors) -> None:
+    ana, bo, cy = await visitors.registered("Ana", "Bo", "Cy", server=crowded_server)
+    await ana.create_group("Everybody", bo, cy)
+    await ana.send("hello all")
+    for each in (bo, cy):
+        await each.open("Everybody")
+        await each.sees("hello all")
+    await expect(ana.page.locator(".seen")).to_have_text("Seen by 2")
+    await bo.composer.press_sequentially("I am")
+    await expect(ana.page.locator(".typing-line")).to_have_text("Bo is typing…")
+    await bo.send("I am here")
+    await ana.sees("I am here")
+    await expect(ana.page.locator(".seen")).to_have_count(0)

@@ -285,6 +285,11 @@ export class Room extends Emitter {
     });
   }
 
+  /** Big rooms: how many others have surely read up to an offset. Its author is counted by the server as well. */
+  otherReaders(offset) {
+    return offset <= this.readers.offset ? Math.max(0, this.readers.readers - 1) : 0;
+  }
+
   /** Those who have read up to an offset, without oneself. */
   readersOf(offset) {
     return Object.keys(this.cursors).filter((id) => id !== this.#chat.me.id && this.cursors[id] >= offset);

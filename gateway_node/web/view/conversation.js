@@ -331,8 +331,7 @@ export class Conversation {
   /** `all`, `some` or nothing of the others have read up to an offset. */
   #readState(offset) {
     const { room } = this;
-    if (room.readers) return room.readers.readers && offset <= room.readers.offset ? 'some' : '';
-    const readers = room.readersOf(offset).length;
+    const readers = room.readers ? room.otherReaders(offset) : room.readersOf(offset).length;
     if (!readers) return '';
     return readers >= room.info.members - 1 ? 'all' : 'some';
   }
@@ -343,7 +342,8 @@ export class Conversation {
     if (!last || last.from_user_id !== this.#chat.me.id || last.deleted_at) return '';
     const { room } = this;
     if (room.readers) {
-      return last.offset <= room.readers.offset && room.readers.readers ? `Seen by ${room.readers.readers}` : '';
+      const others = room.otherReaders(last.offset);
+      return others > 0 ? `Seen by ${others}` : '';
     }
     const readers = room.readersOf(last.offset);
     if (!readers.length) return '';
