@@ -145,6 +145,7 @@ class ClientConnection(WebSocketConnection):
 
     def ping_due(self) -> None:
         if self.phase != CONNECTED:
+            self.seen = self.endpoint.wheel.tick  # it is not pinged, so its silence proves nothing
             return
         self._end_what_expired()
         self.write(PING)

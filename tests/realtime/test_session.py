@@ -347,6 +347,22 @@ async def test_expired_connection_and_subscription_end_after_the_grace(cluster: 
     assert (await ana.closing())[0] == 3005
 
 
+async def test_whoever_was_not_pinged_while_connecting_is_not_taken_for_silent(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("realtime.wheel.random.randrange", lambda slots: 1)
+    node = cluster.nodes[0]
+    slow = node.client()
+    number = slow.send(connect={"token": "ana"})
+    node.wheel.advance()  # its turn to be pinged, and the connect is not answered yet
+    assert slow.answer_to(number) is None
+    assert await slow.until(lambda c: c.answer_to(number))
+    for _ in range(node.wheel.pong_timeout + 1):
+        node.wheel.advance()
+    slow.pull()
+    assert slow.close is None
+
+
 async def test_flood_is_refused_and_then_cut_off() -> None:
     node = Cluster(1, ClientLimits(commands_per_second=1, commands_burst=5)).nodes[0]
     ana = await node.connected("ana")
