@@ -1,0 +1,188 @@
+"""The balance: what was sent, acknowledged, stored and delivered, over all workers and the server's own history.
+
+Each worker has checked its readers' deliveries one by one (no gap, no double, no step back). Here the rest is held
+together: workers saw the same message at the same offset, the history has it there too, what was acknowledged is in it,
+every reader came as far as the head, and a sender's messages lie in the order in which it sent them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from loadtest.coordinator import Outcome
+from loadtest.engine import wire
+from loadtest.engine.protocol import name_of
+from loadtest.report.model import Channel, Fault, Ledger
+
+CHANNELS_NAMED = 1000
+FAULTS_NAMED = 1000
+EXAMPLES = 5
+NOBODY = (1 << 64) - 1  # a message that is not of this run
+
+
+@dataclass
+class Sum:
+    """One channel over all workers."""
+
+    name: str
+    durable: bool = True
+    sent: int = 0
+    refused: int = 0
+    unanswered: int = 0
+    acknowledged: set[int] = field(default_factory=set)
+    seen: dict[int, int] = field(default_factory=dict)  # offset -> message
+    entered: int = -1
+    readers: int = 0
+    delivered: int = 0
+    expected: int = 0
+
+
+def balance(outcome: Outcome) -> Ledger:
+    """The ledger of a run, with every fault that the workers or the comparison found."""
+    faults = list(outcome.faults)
+    count = outcome.fault_count
+    channels: list[Channel] = []
+    interrupted = any(outcome.counts.get(name) for name in ("cut", "disconnects", "leaves"))
+    for total in sums(outcome.entries, faults):
+        channel, found = _balanced(total, outcome, interrupted=interrupted)
+        channels.append(channel)
+        faults += found
+    count += len(faults) - len(outcome.faults)
+    if outcome.partial:  # a run that was stopped owes nobody the rest
+        faults = [fault for fault in faults if fault.kind != "undelivered"]
+        count = len(faults)
+    channels.sort(key=lambda channel: (-channel.sent, channel.name))
+    named, others = channels[:CHANNELS_NAMED], channels[CHANNELS_NAMED:]
+    return Ledger(named, faults[:FAULTS_NAMED], count, _added(others) if others else None)
+
+
+def sums(workers: Iterable[Iterable[wire.BookEntry]], faults: list[Fault]) -> Iterator[Sum]:
+    """Each channel's books added up; `faults` gets what two workers saw differently."""
+    totals: dict[str, Sum] = {}
+    for entry in (entry for entries in workers for entry in entries):
+        total = totals.setdefault(entry.name, Sum(entry.name))
+        total.durable = total.durable and (entry.durable or entry.entered < 0)
+        total.sent += entry.sent
+        total.refused += entry.refused
+        total.unanswered += entry.unanswered
+        total.acknowledged.update(numbers(entry.acknowledged))
+        total.readers += entry.readers
+        total.delivered += entry.delivered
+        total.expected += entry.expected
+        if entry.entered >= 0:
+            total.entered = entry.entered if total.entered < 0 else min(total.entered, entry.entered)
+        for offset, message in zip(numbers(entry.offsets), numbers(entry.messages), strict=True):
+            known = total.seen.setdefault(offset, message)
+            if known != message:
+                detail = f"offset {offset} is {shown(known)} for one worker and {shown(message)} for another"
+                faults.append(Fault("disagreement", entry.name, detail))
+    return iter(totals.values())
+
+
+def _balanced(total: Sum, outcome: Outcome, *, interrupted: bool) -> tuple[Channel, list[Fault]]:
+    faults: list[Fault] = []
+    before = max(0, total.entered)
+    head = outcome.heads.get(total.name, 0)
+    history = outcome.histories.get(total.name)
+    stored = dict(zip(*map(numbers, history), strict=True)) if history else {}
+    first = min(stored, default=0)
+
+    def fault(kind: str, what: str, examples: Iterable[int]) -> None:
+        found = [shown(each) for each in examples]
+        if found:
+            more = f" and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
+            faults.append(Fault(kind, total.name, f"{len(found)} {what}: {', '.join(found[:EXAMPLES])}{more}"))
+
+    expected = total.expected
+    if not total.durable:
+        if not interrupted:
+            expected = total.readers * len(total.acknowledged)
+            if total.delivered < expected:
+                faults.append(Fault("undelivered", total.name, f"{total.delivered:,} of {expected:,} deliveries"))
+        fault("lost", "acknowledged but seen by nobody", total.acknowledged - set(total.seen) if total.readers else ())
+    elif history is not None:
+        missing = set(range(first, head + 1)) - set(stored) if stored else ()
+        if missing:
+            faults.append(Fault("gap", total.name, f"{len(missing)} offsets are missing in the history"))
+        differs = [offset for offset, message in stored.items() if total.seen.get(offset, message) != message]
+        if differs:
+            faults.append(Fault("disagreement", total.name, f"readers saw other messages at {differs[:EXAMPLES]}"))
+    if total.durable and total.name in outcome.heads:
+        known = total.seen | stored
+        fault("lost", "acknowledged but not stored", total.acknowledged - set(known.values()))
+        of_this_run = sum(message != NOBODY for message in known.values())
+        owed = len(total.acknowledged) + total.unanswered
+        if of_this_run > owed:
+            faults.append(Fault("doubled", total.name, f"{of_this_run} stored, {owed} acknowledged or unanswered"))
+        fault("reordered", "stored before an earlier one of the same sender", _out_of_order(known))
+        beyond = [offset for offset in known if offset > head]
+        if beyond and not outcome.partial:
+            faults.append(Fault("invented", total.name, f"offsets above the head {head}: {beyond[:EXAMPLES]}"))
+    seen = {offset: message for offset, message in total.seen.items() if offset > before or not total.durable}
+    return (
+        Channel(
+            name=total.name,
+            durable=total.durable,
+            sent=total.sent,
+            acknowledged=len(total.acknowledged),
+            refused=total.refused,
+            unanswered=total.unanswered,
+            head_before=before if total.durable else 0,
+            head_after=head,
+            stored=sum(message != NOBODY for message in stored.values()),
+            stored_digest=digest(stored) if history is not None else "",
+            published_digest=digest({o: m for o, m in seen.items() if o >= first} if history is not None else seen),
+            readers=total.readers,
+            expected=expected,
+            delivered=total.delivered,
+            first_offset_stored=first,
+        ),
+        faults,
+    )
+
+
+def _out_of_order(known: Mapping[int, int]) -> list[int]:
+    last: dict[int, int] = {}
+    found = []
+    for _, message in sorted(known.items()):
+        if message == NOBODY:
+            continue
+        sender = message >> 32
+        if message < last.get(sender, -1):
+            found.append(message)
+        last[sender] = message
+    return found
+
+
+def _added(channels: list[Channel]) -> Channel:
+    names = ("sent", "acknowledged", "refused", "unanswered", "head_before", "head_after", "stored", "readers",
+             "expected", "delivered")  # fmt: skip
+    total = {name: sum(getattr(channel, name) for channel in channels) for name in names}
+    return Channel(
+        name=f"{len(channels)} more channels",
+        durable=all(channel.durable for channel in channels),
+        stored_digest=digest(dict(enumerate(int(c.stored_digest or "0", 16) for c in channels))),
+        published_digest=digest(dict(enumerate(int(c.published_digest or "0", 16) for c in channels))),
+        **total,
+    )
+
+
+def digest(messages: Mapping[int, int]) -> str:
+    """Of messages in the order of their offsets: 16 hexadecimal digits."""
+    made = hashlib.blake2b(digest_size=8)
+    for offset in sorted(messages):
+        made.update(b"%d %d\n" % (offset, messages[offset]))
+    return made.hexdigest()
+
+
+def numbers(data: bytes) -> array[int]:
+    found = array("Q")
+    found.frombytes(data)
+    return found
+
+
+def shown(message: int) -> str:
+    return "somebody else's" if message == NOBODY else name_of(message)

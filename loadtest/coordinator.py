@@ -1,0 +1,361 @@
+"""Runs a plan: gives the workers their orders, adds up what they say, and balances the books at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import contextlib
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from loadtest import plan as plans
+from loadtest.crew import Crew
+from loadtest.engine import wire
+from loadtest.engine.swarm import Target
+from loadtest.latency import Histogram
+from loadtest.plan import Plan
+from loadtest.report.model import Fault, Moment, Phase
+
+T = TypeVar("T")
+
+TICK = 1.0  # s
+OPENERS = 6  # workers that connect at the same time: more would only get in each other's way
+SETTLE = 1.0  # s after the last answer, in which late duplicates still show
+LOOPBACK_SOURCES = 4  # addresses of 127.0.0.0/8 for each worker
+
+
+class RunFailed(Exception):
+    """The run cannot go on; a sentence for the user."""
+
+
+@dataclass
+class Tally:
+    """What all workers have said so far."""
+
+    connections: list[int]
+    counts: list[Mapping[str, int]]
+    errors: list[Mapping[str, int]]
+    faults: list[int]
+    latency: dict[str, Histogram] = field(default_factory=dict)
+    second: dict[str, Histogram] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, workers: int) -> Tally:
+        return cls([0] * workers, [{}] * workers, [{}] * workers, [0] * workers)
+
+    def note(self, number: int, progress: wire.Progress) -> None:
+        self.connections[number] = progress.connections
+        self.counts[number] = progress.counts
+        self.errors[number] = progress.errors
+        self.faults[number] = progress.faults
+        for kind, times in progress.latency.items():
+            for histograms in (self.latency, self.second):
+                histograms.setdefault(kind, Histogram()).add_counts(times)
+
+    @staticmethod
+    def total(parts: Sequence[Mapping[str, int]]) -> Counter[str]:
+        whole: Counter[str] = Counter()
+        for part in parts:
+            whole.update(part)
+        return whole
+
+
+@dataclass
+class Outcome:
+    """Everything that the workers found, for the report."""
+
+    run: str
+    seconds: float
+    partial: str
+    phases: list[Phase]
+    moments: list[Moment]
+    counts: dict[str, int]
+    errors: dict[str, int]
+    latency: dict[str, Histogram]
+    entries: list[list[wire.BookEntry]]  # by worker
+    faults: list[Fault]
+    fault_count: int
+    heads: dict[str, int]
+    histories: dict[str, tuple[bytes, bytes]]  # channel -> offsets, message ids
+    refused: dict[str, str]  # channel -> why its history could not be read
+
+
+class Closed(NamedTuple):
+    heads: dict[str, int]
+    histories: dict[str, tuple[bytes, bytes]]
+    refused: dict[str, str]
+
+
+class Coordinator:
+    """One run.
+
+    Args:
+        watch: called once a second with the newest moment, for the live view.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        crew: Crew,
+        target: Target,
+        tokens: wire.Tokens,
+        *,
+        watch: Callable[[Moment], None] = lambda moment: None,
+    ) -> None:
+        self.plan = plan
+        self.run = secrets.token_hex(4)
+        self.phase = ""
+        self.phases: list[Phase] = []
+        self.moments: list[Moment] = []
+        self.tally = Tally.of(crew.size)
+        self._crew = crew
+        self._target = target
+        self._tokens = tokens
+        self._watch = watch
+        self._began = time.monotonic_ns()
+        self._waiting: dict[tuple[int, str], asyncio.Future[wire.Answer]] = {}
+        self._books: list[list[wire.Books]] = [[] for _ in range(crew.size)]
+        self._failure: asyncio.Future[None] | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """s of the run's clock."""
+        return (time.monotonic_ns() - self._began) / 1e9
+
+    # --- speaking with the workers -------------------------------------------------------------------------------
+
+    def _heard(self, number: int, answer: wire.Answer) -> None:
+        match answer:
+            case wire.Progress():
+                self.tally.note(number, answer)
+            case wire.Ready():
+                self._settle(number, "ready -1 -1", answer)
+            case wire.Finished():
+                self._settle(number, f"{answer.what} {answer.phase} {answer.activity}", answer)
+            case wire.Heads():
+                self._settle(number, "heads", answer)
+            case wire.Histories():
+                self._settle(number, "histories", answer)
+            case wire.Books():
+                self._books[number].append(answer)
+                if not answer.more:
+                    self._settle(number, "books", answer)
+            case wire.Failed():
+                if self._failure is not None and not self._failure.done():
+                    self._failure.set_exception(RunFailed(answer.why))
+
+    def _answer_of(self, number: int, what: str) -> asyncio.Future[wire.Answer]:
+        future = self._waiting.get((number, what))
+        if future is None:
+            future = self._waiting[number, what] = asyncio.get_running_loop().create_future()
+        return future
+
+    def _settle(self, number: int, what: str, answer: wire.Answer) -> None:
+        future = self._answer_of(number, what)
+        if not future.done():
+            future.set_result(answer)
+
+    async def _ask(self, number: int, order: wire.Order, what: str) -> wire.Answer:
+        future = self._answer_of(number, what)
+        self._crew.send(number, order)
+        return await future
+
+    async def _ask_all(self, order: wire.Order, what: str) -> list[wire.Answer]:
+        return await asyncio.gather(*(self._ask(number, order, what) for number in range(self._crew.size)))
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    async def __call__(self, stop: asyncio.Event) -> Outcome:
+        """Run the plan to its end, or until `stop` is set, and close the books.
+
+        Raises:
+            RunFailed: a worker ended.
+        """
+        self._failure = asyncio.get_running_loop().create_future()
+        await self._crew.start(self._heard)
+        ticking = asyncio.create_task(self._tick())
+        try:
+            partial = await self._or_failure(self._do(stop))
+            closed = await self._or_failure(self._close())
+        finally:
+            ticking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ticking
+            if not self._failure.done():
+                self._failure.cancel()
+            await self._crew.stop()
+        heads, histories, refused = closed
+        faults = [fault for books in self._books for book in books for fault in book.faults]
+        return Outcome(
+            run=self.run,
+            seconds=self.elapsed,
+            partial=partial,
+            phases=self.phases,
+            moments=self.moments,
+            counts=dict(Tally.total(self.tally.counts)),
+            errors=dict(Tally.total(self.tally.errors)),
+            latency=self.tally.latency,
+            entries=[[entry for book in books for entry in book.entries] for books in self._books],
+            faults=faults,
+            fault_count=sum(book.fault_count for books in self._books for book in books),
+            heads=heads,
+            histories=histories,
+            refused=refused,
+        )
+
+    async def _or_failure(self, work: Coroutine[object, object, T]) -> T:
+        """The result of some work, or the failure of a worker, whichever comes first."""
+        assert self._failure is not None
+        task = asyncio.ensure_future(work)
+        await asyncio.wait((task, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        self._failure.result()
+        raise AssertionError("unreachable")
+
+    async def _do(self, stop: asyncio.Event) -> str:
+        """The phases. Returns why they ended early; nothing when they did not."""
+        await asyncio.gather(*(self._answer_of(number, "ready -1 -1") for number in range(self._crew.size)))
+        for number in range(self._crew.size):
+            self._crew.send(number, self._setup(number))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            for index, phase in enumerate(self.plan.phases):
+                with self._during(phase.name):
+                    work = asyncio.create_task(self._do_phase(index, phase))
+                    await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+                    if not work.done():
+                        work.cancel()
+                        return f'stopped in the phase "{phase.name}"'
+                    work.result()
+        finally:
+            stopping.cancel()
+        return ""
+
+    async def _do_phase(self, index: int, phase: plans.Phase) -> None:
+        await asyncio.gather(*(self._do_activity(index, n, each) for n, each in enumerate(phase.activities)))
+
+    async def _do_activity(self, phase: int, number: int, activity: plans.Activities) -> None:
+        what = f"activity {phase} {number}"
+        window = getattr(activity, "window", 0)
+        if isinstance(activity, plans.Open) and not activity.rate:
+            # A few workers at a time, each with the window that makes sense; then the next ones.
+            turns = asyncio.Semaphore(OPENERS)
+            each = -(-window // min(OPENERS, self._crew.size))
+
+            async def open_one(worker: int) -> None:
+                async with turns:
+                    await self._ask(worker, wire.Begin(phase, number, each), what)
+
+            await asyncio.gather(*map(open_one, range(self._crew.size)))
+        else:
+            await self._ask_all(wire.Begin(phase, number, -(-window // self._crew.size)), what)
+
+    def _clients_of(self, number: int) -> range:
+        """The clients of a worker."""
+        clients, size = self.plan.clients, self._crew.size
+        return range(clients * number // size, clients * (number + 1) // size)
+
+    def _setup(self, number: int) -> wire.Setup:
+        mine = self._clients_of(number)
+        return wire.Setup(
+            run=self.run,
+            worker=number,
+            first=mine.start,
+            count=len(mine),
+            share=len(mine) / self.plan.clients,
+            target=self._target,
+            plan=self.plan,
+            tokens=self._tokens,
+            sources=sources(self._target.host, number),
+            elapsed=time.monotonic_ns() - self._began,
+        )
+
+    @contextlib.contextmanager
+    def _during(self, name: str) -> Iterator[None]:
+        start, self.phase = self.elapsed, name
+        try:
+            yield
+        finally:
+            self.phases.append(Phase(name, start, self.elapsed))
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def _keepers(self) -> dict[int, list[str]]:
+        """The channels that somebody publishes in, by the worker that asks the server about them."""
+        used = {
+            activity.channels
+            for phase in self.plan.phases
+            for activity in phase.activities
+            if isinstance(activity, plans.Publish)
+        }
+        starts = [self._clients_of(number).start for number in range(self._crew.size)]
+        keepers: dict[int, list[str]] = {}
+        for index in used:
+            rule = self.plan.channels[index]
+            for client in range(0, self.plan.clients, rule.size or self.plan.clients):
+                keepers.setdefault(bisect.bisect_right(starts, client) - 1, []).append(rule.name(client))
+        return keepers
+
+    async def _close(self) -> Closed:
+        keepers = self._keepers()
+        refused: dict[str, str] = {}
+        heads: dict[str, int] = {}
+        with self._during("drain"):
+            await asyncio.sleep(SETTLE)
+            for answer in await self._ask_some({n: wire.AskHeads(names) for n, names in keepers.items()}, "heads"):
+                assert isinstance(answer, wire.Heads)
+                heads |= answer.heads
+                refused |= answer.refused
+            await self._ask_all(wire.Drain(heads, self.plan.drain), "drain -1 -1")
+            await asyncio.sleep(SETTLE)
+        with self._during("check"):
+            await self._ask_all(wire.CloseBooks(), "books")
+            entered: dict[str, int] = {}
+            for books in self._books:
+                for entry in (entry for each in books for entry in each.entries):
+                    if entry.durable and entry.entered >= 0:
+                        entered[entry.name] = min(entry.entered, entered.get(entry.name, entry.entered))
+            orders = {n: wire.ReadHistory({c: entered[c] for c in names if c in heads and c in entered})
+                      for n, names in keepers.items()}  # fmt: skip
+            histories: dict[str, tuple[bytes, bytes]] = {}
+            for answer in await self._ask_some(orders, "histories"):
+                assert isinstance(answer, wire.Histories)
+                refused |= answer.refused
+                histories |= {c: (answer.offsets[c], answer.messages[c]) for c in answer.offsets}
+        return Closed(heads, histories, refused)
+
+    async def _ask_some(self, orders: Mapping[int, wire.Order], what: str) -> list[wire.Answer]:
+        return await asyncio.gather(*(self._ask(number, order, what) for number, order in orders.items()))
+
+    # --- every second --------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        before: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(TICK)
+            tally = self.tally
+            counts = Tally.total(tally.counts)
+            second, tally.second = tally.second, {}
+            latency = {}
+            for kind, histogram in second.items():
+                shown = histogram.percentiles()
+                latency[kind] = (shown.p50_ms, shown.p99_ms, shown.max_ms)
+            gained = {name: count - before[name] for name, count in counts.items() if count != before[name]}
+            moment = Moment(round(self.elapsed, 3), sum(tally.connections), gained, latency)
+            before = counts
+            self.moments.append(moment)
+            self._watch(moment)
+
+
+def sources(host: str, worker: int) -> list[str]:
+    """Addresses of this machine to connect from: one has 28,000 ports, and many clients need more."""
+    if not host.startswith("127."):
+        return []
+    first = worker * LOOPBACK_SOURCES
+    return [f"127.{1 + n // 60000}.{n // 240 % 250}.{1 + n % 240}" for n in range(first, first + LOOPBACK_SOURCES)]

@@ -1,0 +1,391 @@
+"""What the clients of one process do, as the plan says. Each begins with `start` and calls `done` once at its end."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from loadtest import plan
+from loadtest.engine import frames
+from loadtest.engine.books import Book
+from loadtest.engine.client import LIVE, Client
+from loadtest.engine.protocol import Reply, message_id
+from loadtest.engine.swarm import Swarm
+
+Done = Callable[[], None]
+SECOND = 1_000_000_000  # ns
+TURN = 2_000_000  # ns: how long an activity may keep the loop before sockets are read again
+COUNTED = {"connect": "connects", "recovery": "recoveries"}
+ANSWERS_PATIENCE = 15.0  # s after the last message in which answers still count
+
+
+class Activity(Protocol):
+    def start(self, done: Done) -> None: ...
+
+
+class Opening:
+    """Connects clients, so many under way at a time, at a rate if there is one."""
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        clients: Sequence[Client],
+        rate: float,
+        window: int,
+        *,
+        kind: str = "connect",
+        since: int = 0,
+    ) -> None:
+        """`since`: the time of the run's clock from which all of them have been waiting, if there is one."""
+        self._since = since or None
+        self._swarm = swarm
+        self._left = deque(clients)
+        self._rate = rate
+        self._window = window
+        self._kind = kind
+        self._under_way: set[Client] = set()
+        self._begun = 0
+        self._started = 0
+        self._done: Done = lambda: None
+
+    def start(self, done: Done) -> None:
+        self._done = done
+        self._started = self._swarm.now
+        self._swarm.on_live.append(self._live)
+        self._swarm.on_gone.append(self._gone)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        swarm = self._swarm
+        while self._left and len(self._under_way) < self._window:
+            intended = self._since
+            if self._rate:
+                intended = self._started + int(self._begun / self._rate * SECOND)
+                if intended > swarm.now:
+                    swarm.at(intended, self._go_on)
+                    return
+            client = self._left.popleft()
+            self._begun += 1
+            self._under_way.add(client)
+            swarm.connect(client, intended)
+        if not self._left and not self._under_way:
+            swarm.on_live.remove(self._live)
+            swarm.on_gone.remove(self._gone)
+            self._done()
+
+    def _live(self, client: Client) -> None:
+        if client in self._under_way:
+            self._under_way.discard(client)
+            self._swarm.latency[self._kind][(self._swarm.now - client.began) // 1000] += 1
+            self._swarm.counts[COUNTED[self._kind]] += 1
+            self._go_on()
+
+    def _gone(self, client: Client) -> None:
+        if client in self._under_way:
+            self._under_way.discard(client)
+            self._go_on()
+
+
+class Holding:
+    """Nothing, for a while."""
+
+    def __init__(self, swarm: Swarm, seconds: float) -> None:
+        self._swarm = swarm
+        self._seconds = seconds
+
+    def start(self, done: Done) -> None:
+        self._swarm.after(self._seconds, done)
+
+
+class Publisher:
+    """One client that publishes into one channel."""
+
+    __slots__ = ("book", "client", "head", "unanswered")
+
+    def __init__(self, client: Client, book: Book, run: str) -> None:
+        self.client = client
+        self.book = book
+        self.unanswered = 0
+        self.head = b'"publish":{"channel":%b,"data":{"run":"%b","s":%d,"n":' % (
+            json.dumps(book.name).encode(),
+            run.encode(),
+            client.number,
+        )
+
+
+class Publishing:
+    """Members publish: at their times (open loop), or as fast as they are answered (closed loop).
+
+    A message whose time has come while its client is away is sent when the client is back, and its latency counts from
+    its time.
+    """
+
+    def __init__(
+        self,
+        swarm: Swarm,
+        spec: plan.Publish,
+        publishers: Sequence[Client],
+        *,
+        place: Callable[[Client], int],
+        total: int,
+        sequences: dict[tuple[int, str], int],
+    ) -> None:
+        """`place` says which of the `total` publishers of the run a client is: their times are spread evenly."""
+        self._swarm = swarm
+        self._spec = spec
+        self._publishers = [
+            Publisher(client, swarm.ledger.book(client.readers[spec.channels].book.name), swarm.ledger.run)
+            for client in publishers
+        ]
+        self._places = [place(client) for client in publishers]
+        self._total = total
+        self._sequences = sequences
+        self._padding = b"x" * max(0, spec.size - 60)
+        self._late: dict[Client, list[tuple[Publisher, int]]] = {}
+        self._next = 0  # of my turns: turn k is publisher k % mine, in round k // mine
+        self._started = self._ends = 0
+        self._unanswered = 0
+        self._finished = False
+        self._done: Done = lambda: None
+
+    def start(self, done: Done) -> None:
+        swarm, spec = self._swarm, self._spec
+        self._done = done
+        self._started = swarm.now
+        self._ends = self._started + int(spec.seconds * SECOND) if spec.seconds else 1 << 62
+        if not self._publishers:
+            done()
+            return
+        swarm.on_live.append(self._back)
+        if spec.rate:
+            self._at_their_times()
+        else:
+            for publisher in self._publishers:
+                self._refill(publisher)
+            if spec.seconds:
+                swarm.at(self._ends, self._end)
+
+    # --- open loop ---------------------------------------------------------------------------------------------
+
+    def _due(self, turn: int) -> int:
+        """When a turn of mine is due. All bursts of the run are `burst / rate` seconds apart."""
+        mine = len(self._publishers)
+        number = turn // mine * self._total + self._places[turn % mine]
+        return self._started + int(number * self._spec.burst / self._spec.rate * SECOND)
+
+    def _is_over(self, due: int) -> bool:
+        number = round((due - self._started) / SECOND * self._spec.rate)  # messages of the run before this one
+        return due >= self._ends or bool(self._spec.count and number >= self._spec.count)
+
+    def _at_their_times(self) -> None:
+        swarm = self._swarm
+        now = swarm.now
+        pause = now + TURN
+        while (due := self._due(self._next)) <= now:
+            if self._is_over(due):
+                self._end()
+                return
+            publisher = self._publishers[self._next % len(self._publishers)]
+            self._next += 1
+            if publisher.client.phase == LIVE:
+                self._publish(publisher, due, self._spec.burst)
+            else:
+                self._late.setdefault(publisher.client, []).append((publisher, due))
+            if swarm.now > pause:
+                break
+        if self._is_over(due):
+            swarm.at(min(due, self._ends), self._end)
+        else:
+            swarm.at(due, self._at_their_times)
+
+    def _back(self, client: Client) -> None:
+        for publisher, due in self._late.pop(client, ()):
+            self._publish(publisher, due, self._spec.burst)
+        if self._spec.in_flight and not self._finished:
+            for publisher in self._publishers:
+                if publisher.client is client:
+                    self._refill(publisher)
+
+    # --- closed loop -------------------------------------------------------------------------------------------
+
+    def _refill(self, publisher: Publisher) -> None:
+        spec = self._spec
+        free = spec.in_flight - publisher.unanswered
+        if spec.count:
+            mine = -(-spec.count // self._total)
+            free = min(free, mine - self._sequences.get((publisher.client.number, publisher.book.name), 0))
+        if free > 0 and publisher.client.phase == LIVE:
+            self._publish(publisher, self._swarm.now, free)
+        elif spec.count and not self._unanswered:
+            self._end()
+
+    # --- both --------------------------------------------------------------------------------------------------
+
+    def _publish(self, publisher: Publisher, intended: int, times: int) -> None:
+        swarm, client, book = self._swarm, publisher.client, publisher.book
+        key = (client.number, book.name)
+        sequence = self._sequences.get(key, 0)
+        self._sequences[key] = sequence + times
+        write = b""
+        for n in range(sequence, sequence + times):
+            request = b'%b%d,"t":%d,"p":"%b"}}' % (publisher.head, n, intended, self._padding)
+            answer = partial(self._answered, publisher, message_id(client.number, n), intended)
+            write += frames.frame(swarm.expect(client, request, answer))
+        book.sent += times
+        publisher.unanswered += times
+        self._unanswered += times
+        swarm.counts["published"] += times
+        swarm.send(client, write)
+
+    def _answered(self, publisher: Publisher, message: int, intended: int, reply: Reply, now: int) -> None:
+        book, swarm = publisher.book, self._swarm
+        publisher.unanswered -= 1
+        self._unanswered -= 1
+        if not reply.id:
+            book.unanswered += 1
+            swarm.counts["unanswered"] += 1
+        elif reply.error is not None:
+            book.refused += 1
+            swarm.counts["refused"] += 1
+            swarm.errors[f"publish: {reply.error.code} {reply.error.message}"] += 1
+        else:
+            book.acknowledged.append(message)
+            swarm.counts["acknowledged"] += 1
+            swarm.latency["publish"][(now - intended) // 1000] += 1
+        if self._finished:
+            if not self._unanswered:
+                self._over()
+        elif self._spec.in_flight:
+            self._refill(publisher)
+
+    def _end(self) -> None:
+        """Nothing more is sent; wait for the answers."""
+        if self._finished:
+            return
+        self._finished = True
+        if self._unanswered or self._late:
+            self._swarm.after(ANSWERS_PATIENCE, self._over)
+        if not self._unanswered and not self._late:
+            self._over()
+
+    def _over(self) -> None:
+        if self._back in self._swarm.on_live and not self._late:
+            self._swarm.on_live.remove(self._back)
+            self._done()
+
+
+class Cutting:
+    """Clients are cut off, and come back."""
+
+    def __init__(self, swarm: Swarm, spec: plan.Cut, clients: Sequence[Client], window: int) -> None:
+        self._swarm = swarm
+        self._spec = spec
+        self._clients = clients
+        self._window = window
+
+    def start(self, done: Done) -> None:
+        self._swarm.after(self._spec.after, partial(self._cut, done))
+
+    def _cut(self, done: Done) -> None:
+        victims = [client for client in self._clients if client.phase == LIVE]
+        for client in victims:
+            self._swarm.close(client, reset=True)
+        self._swarm.counts["cut"] += len(victims)
+        random.shuffle(victims)
+        within = self._spec.back_within
+        rate = len(victims) / within if within else 0.0
+        since = 0 if within else self._swarm.now  # all want to be back at once
+        Opening(self._swarm, victims, rate, self._window, kind="recovery", since=since).start(done)
+
+
+class Stalling:
+    """Clients do not read for a while."""
+
+    def __init__(self, swarm: Swarm, seconds: float, clients: Sequence[Client]) -> None:
+        self._swarm = swarm
+        self._seconds = seconds
+        self._clients = clients
+
+    def start(self, done: Done) -> None:
+        stalled = [(client, client.socket) for client in self._clients if client.phase == LIVE]
+        for client, _ in stalled:
+            self._swarm.pause(client)
+        self._swarm.counts["stalled"] += len(stalled)
+
+        def go_on() -> None:
+            for client, connection in stalled:
+                if client.socket is connection:
+                    self._swarm.resume(client)
+            done()
+
+        self._swarm.after(self._seconds, go_on)
+
+
+class Churning:
+    """Clients leave and come back a moment later: every second one closes, the others unsubscribe."""
+
+    AWAY_FOR = 1.0  # s
+
+    def __init__(self, swarm: Swarm, rate: float, seconds: float, clients: Sequence[Client]) -> None:
+        self._swarm = swarm
+        self._rate = rate
+        self._seconds = seconds
+        self._clients = clients
+        self._turn = 0
+        self._out: set[Client] = set()
+        self._over = False
+        self._started = 0
+        self._done: Done = lambda: None
+
+    def start(self, done: Done) -> None:
+        if not self._clients or not self._rate:
+            done()
+            return
+        self._done = done
+        self._started = self._swarm.now
+        self._swarm.on_live.append(self._back)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        swarm = self._swarm
+        passed = (swarm.now - self._started) / SECOND
+        if passed >= self._seconds:
+            self._over = True
+            self._end_when_all_are_back()
+            return
+        client = random.choice(self._clients)
+        self._turn += 1
+        if client not in self._out and client.phase == LIVE and all(reader.live for reader in client.readers):
+            self._out.add(client)
+            swarm.counts["leaves"] += 1
+            if self._turn % 2:
+                swarm.leave(client)
+                swarm.after(self.AWAY_FOR, partial(swarm.connect, client))
+            else:
+                for reader in client.readers:
+                    swarm.unsubscribe(client, reader)
+                swarm.after(self.AWAY_FOR, partial(self._subscribe, client))
+        swarm.at(self._started + int(self._turn / self._rate * SECOND), self._go_on)
+
+    def _subscribe(self, client: Client) -> None:
+        if client.phase != LIVE:
+            return  # cut off meanwhile: it subscribes when it connects, and is back then
+        for reader in client.readers:
+            if not reader.live:
+                self._swarm.subscribe(client, reader)
+        self._back(client)
+
+    def _back(self, client: Client) -> None:
+        if client in self._out:
+            self._out.discard(client)
+            self._swarm.counts["joins"] += 1
+            self._end_when_all_are_back()
+
+    def _end_when_all_are_back(self) -> None:
+        if self._over and not self._out and self._back in self._swarm.on_live:
+            self._swarm.on_live.remove(self._back)
+            self._done()

@@ -1,0 +1,165 @@
+"""What a load test does: clients, the channels they are in, and phases of activities.
+
+Built-in scenarios make a plan from a few options (`loadtest/scenarios`); a TOML file is a plan as it stands here:
+
+    name = "monday"
+    clients = 2000
+
+    [[channels]]
+    prefix = "chat:room-"
+    size = 50
+
+    [[phases]]
+    name = "arrive"
+    activities = [{ do = "open" }]
+
+    [[phases]]
+    name = "talk"
+    activities = [{ do = "publish", rate = 500, seconds = 30 }, { do = "churn", rate = 20, seconds = 30 }]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=1)]
+Number = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A misspelt name is an error, not a default."""
+
+
+class Channels(Strict, frozen=True):
+    """Which channels a client is in: with `size` = 50, clients 0-49 are in `prefix`0, 50-99 in `prefix`1, and so on.
+
+    `size` = 0 puts all of them into one channel, which is then called `prefix` as it is.
+    """
+
+    prefix: Annotated[str, Meta(min_length=1, max_length=200)] = "chat:loadtest"
+    size: Number = 0
+    recover: bool = True  # ask for recovery, so that a client that was cut off gets what it missed
+
+    def name(self, client: int) -> str:
+        return f"{self.prefix}{client // self.size}" if self.size else self.prefix
+
+
+class Activity(Strict, frozen=True, tag_field="do"):
+    """Something that clients do. The activities of a phase run at the same time; it ends with the last."""
+
+
+class Open(Activity, frozen=True, tag="open"):
+    """Every client connects, authenticates and subscribes.
+
+    `rate` is in connections a second, 0: as fast as `window` allows, the connections that are under way at a time.
+    """
+
+    rate: Annotated[float, Meta(ge=0)] = 0
+    window: Count = 256
+
+
+class Hold(Activity, frozen=True, tag="hold"):
+    """Nothing but being there."""
+
+    seconds: Annotated[float, Meta(ge=0)] = 10.0
+
+
+class Publish(Activity, frozen=True, tag="publish"):
+    """Members of the channels publish.
+
+    With `rate` (messages a second over all publishers) the loop is open: each message has its time, whether those
+    before it were answered or not, and latency counts from that time. With `in_flight` it is closed: each publisher
+    keeps so many unanswered, and the server sets the pace. `burst` messages go out at once, in one write.
+    """
+
+    channels: Number = 0  # which entry of the plan's channels
+    publishers: Number = 1  # in each channel; 0: every member
+    rate: Annotated[float, Meta(ge=0)] = 0
+    in_flight: Number = 0
+    burst: Count = 1
+    seconds: Annotated[float, Meta(ge=0)] = 10.0
+    count: Number = 0  # messages in all; 0: as many as fit into `seconds`
+    size: Annotated[int, Meta(ge=0, le=1 << 20)] = 128  # bytes of a message's data, about
+
+
+class Cut(Activity, frozen=True, tag="cut"):
+    """A share of the clients is cut off without a goodbye, and each comes back within `back_within` s and recovers.
+
+    Publishers stay, unless `publishers` says otherwise: their messages show what the others' return costs everybody.
+    """
+
+    share: Share = 1.0
+    after: Annotated[float, Meta(ge=0)] = 0
+    back_within: Annotated[float, Meta(ge=0)] = 0
+    publishers: bool = False
+    window: Count = 256
+
+
+class Stall(Activity, frozen=True, tag="stall"):
+    """A share of the clients stops reading for a while, and then goes on."""
+
+    share: Share = 0.1
+    seconds: Positive = 10.0
+
+
+class Churn(Activity, frozen=True, tag="churn"):
+    """Clients leave (close, or unsubscribe) and come back, so many a second in all."""
+
+    rate: Positive = 50.0
+    seconds: Positive = 10.0
+
+
+Activities = Open | Hold | Publish | Cut | Stall | Churn
+
+
+class Phase(Strict, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=40)]
+    activities: Annotated[list[Activities], Meta(min_length=1)]
+
+
+class Plan(Strict, frozen=True):
+    """A whole test. Clients are numbered from 0; client n is the user `user_prefix`n."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=40)]
+    clients: Count
+    phases: Annotated[list[Phase], Meta(min_length=1)]
+    channels: Annotated[list[Channels], Meta(min_length=1)] = msgspec.field(default_factory=lambda: [Channels()])
+    user_prefix: Annotated[str, Meta(max_length=60)] = "load-"
+    drain: Annotated[float, Meta(gt=0)] = 30.0  # s in which everything that was published must have arrived
+
+
+class BadPlan(Exception):
+    """The message names the place and what would do."""
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from a TOML file. Raises BadPlan."""
+    try:
+        return check(msgspec.convert(tomllib.loads(path.read_text()), Plan))
+    except OSError as error:
+        raise BadPlan(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise BadPlan(f"{path}: {error}") from None
+
+
+def check(plan: Plan) -> Plan:
+    """What the types alone do not say. Raises BadPlan."""
+    if not any(isinstance(activity, Open) for activity in plan.phases[0].activities):
+        raise BadPlan('the first phase must connect the clients: activities = [{ do = "open" }]')
+    for phase in plan.phases:
+        for activity in phase.activities:
+            if isinstance(activity, Publish):
+                if bool(activity.rate) == bool(activity.in_flight):
+                    raise BadPlan(f'in phase "{phase.name}": publish takes either rate or in_flight')
+                if not activity.seconds and not activity.count:
+                    raise BadPlan(f'in phase "{phase.name}": publish needs seconds or count')
+                if activity.channels >= len(plan.channels):
+                    raise BadPlan(f'in phase "{phase.name}": there is no entry {activity.channels} in channels')
+    return plan
