@@ -211,7 +211,7 @@ class _Row:
         self.used_at = at
 
     def write(self, at: float) -> None:
-        self.samples.append(ProcessSample(round(at, 1), round(self.cpu, 3), self.pss if self.fresh else 0))
+        self.samples.append(ProcessSample(round(at, 2), round(self.cpu, 3), self.pss if self.fresh else 0))
         self.fresh = self.first = False
 
 
@@ -284,7 +284,7 @@ def _kernel(at: float) -> KernelSample:
                     numbers = dict(zip(words[::2], map(int, words[1::2]), strict=True))
                     sockets += numbers["inuse"]
                     pages += numbers.get("mem", 0)
-    return KernelSample(round(at, 1), getattr(memory, "slab", 0), pages * PAGE, sockets, memory.available)
+    return KernelSample(round(at, 2), getattr(memory, "slab", 0), pages * PAGE, sockets, memory.available)
 
 
 def _thin(samples: list[ProcessSample]) -> list[ProcessSample]:
@@ -293,8 +293,14 @@ def _thin(samples: list[ProcessSample]) -> list[ProcessSample]:
     if step == 1:
         return list(samples)
     thin = []
+    before = 0.0
     for start in range(0, len(samples), step):
         some = samples[start : start + step]
+        spent, since = 0.0, before
+        for sample in some:
+            spent += sample.cpu * (sample.at - since)
+            since = sample.at
         pss = next((sample.pss for sample in reversed(some) if sample.pss), 0)
-        thin.append(ProcessSample(some[-1].at, round(sum(sample.cpu for sample in some) / len(some), 3), pss))
+        thin.append(ProcessSample(since, round(spent / max(since - before, 1e-3), 3), pss))
+        before = since
     return thin

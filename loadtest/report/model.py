@@ -44,8 +44,11 @@ class Moment(msgspec.Struct, frozen=True):
     latency: dict[str, tuple[float, float, float]] = {}
 
 
-class ProcessSample(msgspec.Struct, frozen=True):
-    """CPU as a share of one core since the sample before, PSS in bytes (0 where it was not read)."""
+class ProcessSample(msgspec.Struct, frozen=True, array_like=True):
+    """CPU as a share of one core since the sample before, PSS in bytes (0 where it was not read).
+
+    `[at, cpu, pss]` in the file: 64 processes have 38,000 of them, 0.7 MB so and 4 MB with names.
+    """
 
     at: float
     cpu: float
@@ -177,10 +180,23 @@ class UnreadableReport(Exception):
 
 
 def write(report: Report, path: Path) -> None:
-    """Write it in one step: a reader sees a whole file. Raises OSError."""
+    """Write it in one step: a reader sees a whole file. Raises OSError.
+
+    One line for each field, and for each element of the long lists: it can be read, and costs little.
+    """
+    fields = {name: getattr(report, name) for name in report.__struct_fields__}
+    lines = (_field(name, value) for name, value in fields.items())
     fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    fresh.write_bytes(b"{\n" + b",\n".join(lines) + b"\n}\n")
     fresh.replace(path)
+
+
+def _field(name: str, value: object) -> bytes:
+    if isinstance(value, list) and value:
+        text = b"[\n  " + b",\n  ".join(map(msgspec.json.encode, value)) + b"\n ]"
+    else:
+        text = msgspec.json.encode(value)
+    return b" " + msgspec.json.encode(name) + b": " + text
 
 
 def read(path: Path) -> Report:
