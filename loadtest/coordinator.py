@@ -8,7 +8,7 @@ import contextlib
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from loadtest import plan as plans
 from loadtest.crew import Crew
 from loadtest.engine import wire
 from loadtest.engine.swarm import Target
-from loadtest.latency import Histogram
+from loadtest.latency import Histogram, summary
 from loadtest.plan import Plan
 from loadtest.report.model import Fault, Moment, Phase
 
@@ -41,7 +41,7 @@ class Tally:
     errors: list[Mapping[str, int]]
     faults: list[int]
     latency: dict[str, Histogram] = field(default_factory=dict)
-    second: dict[str, Histogram] = field(default_factory=dict)
+    second: dict[str, Counter[int]] = field(default_factory=dict)  # us -> times, since the last moment
 
     @classmethod
     def of(cls, workers: int) -> Tally:
@@ -53,8 +53,8 @@ class Tally:
         self.errors[number] = progress.errors
         self.faults[number] = progress.faults
         for kind, times in progress.latency.items():
-            for histograms in (self.latency, self.second):
-                histograms.setdefault(kind, Histogram()).add_counts(times)
+            self.latency.setdefault(kind, Histogram()).add_counts(times)
+            self.second.setdefault(kind, Counter()).update(times)
 
     @staticmethod
     def total(parts: Sequence[Mapping[str, int]]) -> Counter[str]:
@@ -94,7 +94,7 @@ class Coordinator:
     """One run.
 
     Args:
-        watch: called once a second with the newest moment, for the live view.
+        after_phase: awaited with the name of each phase of the plan at its end, while nothing is under way.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Coordinator:
         target: Target,
         tokens: wire.Tokens,
         *,
-        watch: Callable[[Moment], None] = lambda moment: None,
+        after_phase: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self.plan = plan
         self.run = secrets.token_hex(4)
@@ -115,8 +115,10 @@ class Coordinator:
         self._crew = crew
         self._target = target
         self._tokens = tokens
-        self._watch = watch
-        self._began = time.monotonic_ns()
+        self.watch: Callable[[Moment], None] = lambda moment: None  # once a second, for the live view
+        self._after_phase = after_phase
+        self._counted: Counter[str] = Counter()  # up to the last moment
+        self.began = time.monotonic()  # zero of the run's clock
         self._waiting: dict[tuple[int, str], asyncio.Future[wire.Answer]] = {}
         self._books: list[list[wire.Books]] = [[] for _ in range(crew.size)]
         self._failure: asyncio.Future[None] | None = None
@@ -124,7 +126,7 @@ class Coordinator:
     @property
     def elapsed(self) -> float:
         """s of the run's clock."""
-        return (time.monotonic_ns() - self._began) / 1e9
+        return time.monotonic() - self.began
 
     # --- speaking with the workers -------------------------------------------------------------------------------
 
@@ -188,6 +190,7 @@ class Coordinator:
             if not self._failure.done():
                 self._failure.cancel()
             await self._crew.stop()
+        self._note_moment()
         heads, histories, refused = closed
         faults = [fault for books in self._books for book in books for fault in book.faults]
         return Outcome(
@@ -231,8 +234,12 @@ class Coordinator:
                     await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
                     if not work.done():
                         work.cancel()
+                        for number in range(self._crew.size):
+                            self._crew.send(number, wire.Halt())
                         return f'stopped in the phase "{phase.name}"'
                     work.result()
+                if self._after_phase is not None:
+                    await self._after_phase(phase.name)
         finally:
             stopping.cancel()
         return ""
@@ -273,7 +280,7 @@ class Coordinator:
             plan=self.plan,
             tokens=self._tokens,
             sources=sources(self._target.host, number),
-            elapsed=time.monotonic_ns() - self._began,
+            elapsed=int(self.elapsed * 1e9),
         )
 
     @contextlib.contextmanager
@@ -336,21 +343,20 @@ class Coordinator:
     # --- every second --------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        before: Counter[str] = Counter()
         while True:
             await asyncio.sleep(TICK)
-            tally = self.tally
-            counts = Tally.total(tally.counts)
-            second, tally.second = tally.second, {}
-            latency = {}
-            for kind, histogram in second.items():
-                shown = histogram.percentiles()
-                latency[kind] = (shown.p50_ms, shown.p99_ms, shown.max_ms)
-            gained = {name: count - before[name] for name, count in counts.items() if count != before[name]}
-            moment = Moment(round(self.elapsed, 3), sum(tally.connections), gained, latency)
-            before = counts
-            self.moments.append(moment)
-            self._watch(moment)
+            self._note_moment()
+
+    def _note_moment(self) -> None:
+        tally = self.tally
+        counts = Tally.total(tally.counts)
+        second, tally.second = tally.second, {}
+        gained = {name: count - self._counted[name] for name, count in counts.items() if count != self._counted[name]}
+        latency = {kind: summary(times) for kind, times in second.items()}
+        self._counted = counts
+        moment = Moment(round(self.elapsed, 3), sum(tally.connections), gained, latency)
+        self.moments.append(moment)
+        self.watch(moment)
 
 
 def sources(host: str, worker: int) -> list[str]:

@@ -55,9 +55,9 @@ class Server:
         self.nodes = nodes
         self.port, self.node_port_base = _free_ports(nodes)
         self.api_key = secrets.token_urlsafe(24)
-        self._secret = secrets.token_urlsafe(32)
+        self.secret = secrets.token_urlsafe(32)
         self._command_prefix = command_prefix
-        self._settings = {"TOKEN__HMAC_SECRET": self._secret, "API__KEY": self.api_key, **(settings or {})}
+        self._settings = {"TOKEN__HMAC_SECRET": self.secret, "API__KEY": self.api_key, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.log = data_dir.parent / f"{data_dir.name}.log"
 
@@ -85,7 +85,7 @@ class Server:
     def token(self, user: str, *, ttl: float = 3600, **claims: Any) -> str:
         """A connection token, or with `channel=` a subscription token."""
         now = int(time.time())
-        return jwt.encode({"sub": user, "iat": now, "exp": now + ttl, **claims}, self._secret, "HS256")
+        return jwt.encode({"sub": user, "iat": now, "exp": now + ttl, **claims}, self.secret, "HS256")
 
     def api(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call the server API and return its result. Raises RuntimeError with the server's error."""

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from gateway_node.cli import configuration, doctor, migrate, nodes, serve, token, user
+from gateway_node.cli import configuration, doctor, loadtest, migrate, nodes, serve, token, user
 from gateway_node.cli.trouble import Trouble
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("migrate")(migrate.migrate)
 app.command("token")(token.token)
 app.add_typer(user.app, name="user")
 app.command("doctor")(doctor.doctor)
+app.add_typer(loadtest.app, name="loadtest")
 app.command("config")(configuration.config)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from loadtest import plan
 from loadtest.engine import frames
-from loadtest.engine.books import Book
+from loadtest.engine.books import Book, Reader
 from loadtest.engine.client import LIVE, Client
 from loadtest.engine.protocol import Reply, message_id
 from loadtest.engine.swarm import Swarm
@@ -182,6 +182,8 @@ class Publishing:
         return due >= self._ends or bool(self._spec.count and number >= self._spec.count)
 
     def _at_their_times(self) -> None:
+        if self._finished:
+            return
         swarm = self._swarm
         now = swarm.now
         pause = now + TURN
@@ -246,7 +248,6 @@ class Publishing:
         publisher.unanswered -= 1
         self._unanswered -= 1
         if not reply.id:
-            book.unanswered += 1
             swarm.counts["unanswered"] += 1
         elif reply.error is not None:
             book.refused += 1
@@ -261,6 +262,11 @@ class Publishing:
                 self._over()
         elif self._spec.in_flight:
             self._refill(publisher)
+
+    def halt(self) -> None:
+        """Publish nothing more, also what is late."""
+        self._late.clear()
+        self._end()
 
     def _end(self) -> None:
         """Nothing more is sent; wait for the answers."""
@@ -313,6 +319,7 @@ class Stalling:
     def start(self, done: Done) -> None:
         stalled = [(client, client.socket) for client in self._clients if client.phase == LIVE]
         for client, _ in stalled:
+            client.deliveries = self._swarm.latency["stalled_delivery"]  # what they read late is nobody else's wait
             self._swarm.pause(client)
         self._swarm.counts["stalled"] += len(stalled)
 
@@ -366,10 +373,15 @@ class Churning:
                 swarm.leave(client)
                 swarm.after(self.AWAY_FOR, partial(swarm.connect, client))
             else:
+                left = list(client.readers)
                 for reader in client.readers:
-                    swarm.unsubscribe(client, reader)
-                swarm.after(self.AWAY_FOR, partial(self._subscribe, client))
+                    swarm.unsubscribe(client, reader, partial(self._unsubscribed, client, left))
         swarm.at(self._started + int(self._turn / self._rate * SECOND), self._go_on)
+
+    def _unsubscribed(self, client: Client, left: list[Reader]) -> None:
+        left.pop()
+        if not left:
+            self._swarm.after(self.AWAY_FOR, partial(self._subscribe, client))
 
     def _subscribe(self, client: Client) -> None:
         if client.phase != LIVE:

@@ -43,7 +43,6 @@ class Book:
         "readers",
         "refused",
         "sent",
-        "unanswered",
     )
 
     def __init__(self, name: str) -> None:
@@ -54,7 +53,6 @@ class Book:
         self.sent = 0
         self.acknowledged: list[int] = []
         self.refused = 0
-        self.unanswered = 0
         self.delivered = 0
         self.expected_before = 0  # deliveries to readers that have left: what they were owed until then
         self.readers: set[Reader] = set()
@@ -63,7 +61,7 @@ class Book:
 class Reader:
     """One client's subscription, over all its connections."""
 
-    __slots__ = ("at", "book", "delivered", "entered", "epoch", "live", "recover", "seen", "who")
+    __slots__ = ("at", "book", "delivered", "entered", "epoch", "held", "live", "recover", "seen", "who")
 
     def __init__(self, book: Book, who: int, recover: bool = True) -> None:
         self.book = book
@@ -74,6 +72,7 @@ class Reader:
         self.delivered = 0
         self.epoch = ""
         self.live = False
+        self.held: list[Delivery] | None = None  # what came live while history is being read
         self.seen: dict[int, int] | None = None  # without offsets: the last sequence by sender
 
 
@@ -157,6 +156,9 @@ class Ledger:
         """One publication to one reader. Whether it is a new one."""
         offset = delivery.offset
         if reader.seen is None and offset:
+            if reader.held is not None and offset > reader.at + 1:
+                reader.held.append(delivery)
+                return False
             if offset == reader.at + 1:
                 reader.at = offset
                 reader.delivered += 1

@@ -22,6 +22,7 @@ class Client:
     __slots__ = (
         "attempts",
         "began",
+        "deliveries",
         "joining",
         "next_id",
         "number",
@@ -34,8 +35,9 @@ class Client:
         "waiting",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, deliveries: dict[int, int]) -> None:
         self.number = number  # over all processes
+        self.deliveries = deliveries  # us -> times: where the latency of what it gets is counted
         self.socket: socket.socket | None = None
         self.phase = AWAY
         self.rest = b""  # of a frame that is not complete

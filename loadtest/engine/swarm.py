@@ -27,9 +27,10 @@ from loadtest.engine.client import (
     UPGRADING,
     Client,
 )
-from loadtest.engine.protocol import Push, Reply, command, decode_reply
+from loadtest.engine.protocol import Publication, Push, Reply, command, decode_reply
 
 CHUNK = 256 * 1024  # bytes read at once
+PAGE = 1000  # publications of history asked for at once
 CACHED = 4096  # frames that are remembered with what they mean
 ATTEMPTS = 12  # to connect, in a row; the last one begins about 40 s after the first
 BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0  # s
@@ -72,12 +73,12 @@ class Swarm:
     ) -> None:
         self.target = target
         self.ledger = Ledger(run)
-        self.clients = [Client(first + n) for n in range(count)]
         self.first = first
         self.connections = 0  # live ones
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.latency: defaultdict[str, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))  # us -> times
+        self.clients = [Client(first + n, self.latency["delivery"]) for n in range(count)]
         self.on_live: list[Callable[[Client], None]] = []
         self.on_gone: list[Callable[[Client], None]] = []
         self.comeback: Callable[[Client], float] | None = None  # s until a client that was cut off comes back
@@ -93,7 +94,6 @@ class Swarm:
         self._request, self._accept = frames.handshake(target.host_header or target.host, target.path)
         self._buffer = memoryview(bytearray(CHUNK))
         self._frames: dict[bytes, list[Delivery]] = {}
-        self._deliveries = self.latency["delivery"]
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
@@ -216,13 +216,43 @@ class Swarm:
         answer = reply.subscribe
         assert answer is not None
         ledger = self.ledger
-        if reader.at >= 0 and reader.recover and reader.epoch:
-            for publication in answer.publications:
-                if ledger.deliver(reader, ledger.decode(reader.book.name, publication)):
-                    self.counts["recovered"] += 1
+        if not (reader.at >= 0 and reader.recover and reader.epoch):
+            ledger.enter(reader, answer.offset, answer.epoch, durable=bool(answer.epoch))
+            return
+        self._recovered(reader, answer.publications)
+        if answer.recovered or answer.epoch != reader.epoch:
             ledger.resume(reader, answer.recovered, answer.offset, answer.epoch)
         else:
-            ledger.enter(reader, answer.offset, answer.epoch, durable=bool(answer.epoch))
+            self.counts["unrecovered"] += 1  # too much for one reply: the client reads the history, as people's do
+            reader.held = []
+            self._catch_up(client, reader, answer.offset)
+
+    def _recovered(self, reader: Reader, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            if self.ledger.deliver(reader, self.ledger.decode(reader.book.name, publication)):
+                self.counts["recovered"] += 1
+
+    def _catch_up(self, client: Client, reader: Reader, head: int) -> None:
+        """Read page by page what a reply was too small for; what comes live meanwhile is held back."""
+
+        def answer(reply: Reply, now: int) -> None:
+            held, reader.held = reader.held or [], None
+            if not reply.id:
+                return  # cut off again: the next reply begins where this one stopped
+            page = reply.history.publications if reply.history else []
+            self._recovered(reader, page)
+            if page and reader.at < head:
+                reader.held = held
+                self._catch_up(client, reader, head)
+                return
+            self.ledger.resume(reader, reader.at >= head, max(head, reader.at), reader.epoch)
+            for delivery in held:
+                if delivery.offset > reader.at:
+                    self.ledger.deliver(reader, delivery)
+
+        since = {"offset": reader.at, "epoch": reader.epoch}
+        request = {"channel": reader.book.name, "limit": PAGE, "since": since}
+        self.ask(client, b'"history":' + json.dumps(request).encode(), answer)
 
     # --- the end of a connection -------------------------------------------------------------------------------
 
@@ -394,7 +424,7 @@ class Swarm:
                 self.counts["other_deliveries"] += 1  # the personal channel, for example
                 continue
             if self.ledger.deliver(reader, delivery) and delivery.intended:
-                self._deliveries[(now - delivery.intended) // 1000] += 1
+                client.deliveries[(now - delivery.intended) // 1000] += 1
 
     def _pushed(self, client: Client, push: Push) -> None:
         if push.disconnect is not None:
@@ -473,6 +503,12 @@ class Swarm:
         request = self._subscribe(0, reader).partition(b",")[2][:-1]
         self.ask(client, request, answer)
 
-    def unsubscribe(self, client: Client, reader: Reader) -> None:
-        self.ledger.leave(reader)
-        self.ask(client, b'"unsubscribe":{"channel":%b}' % json.dumps(reader.book.name).encode(), lambda *_: None)
+    def unsubscribe(self, client: Client, reader: Reader, done: Callable[[], None]) -> None:
+        """What is on its way until the answer comes still counts as delivered."""
+
+        def answer(reply: Reply, now: int) -> None:
+            if reply.id:
+                self.ledger.leave(reader)
+            done()
+
+        self.ask(client, b'"unsubscribe":{"channel":%b}' % json.dumps(reader.book.name).encode(), answer)

@@ -41,6 +41,10 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     window: int = 0  # connections under way at a time in this worker
 
 
+class Halt(msgspec.Struct, frozen=True, tag="halt"):
+    """The run was stopped: publish nothing more."""
+
+
 class AskHeads(msgspec.Struct, frozen=True, tag="ask_heads"):
     channels: list[str]
 
@@ -64,7 +68,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     pass
 
 
-Order = Setup | Begin | AskHeads | Drain | ReadHistory | CloseBooks | Stop
+Order = Setup | Begin | Halt | AskHeads | Drain | ReadHistory | CloseBooks | Stop
 
 
 # --- from a worker -----------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Worker:
         self._plan: Plan | None = None
         self._setup: wire.Setup | None = None
         self._sequences: dict[tuple[int, str], int] = {}
+        self._publishings: list[activities.Publishing] = []
         self._heads: dict[str, int] = {}
         self._ended = False
 
@@ -79,6 +80,9 @@ class Worker:
                 self._set_up(order)
             case wire.Begin():
                 self._begin(order)
+            case wire.Halt():
+                for publishing in self._publishings:
+                    publishing.halt()
             case wire.AskHeads():
                 self._ask_heads(order.channels)
             case wire.Drain():
@@ -116,6 +120,7 @@ class Worker:
 
     def _progress(self, *, again: bool = True) -> None:
         swarm = self.swarm
+        swarm.counts["delivered"] = sum(book.delivered for book in swarm.ledger.books.values())
         latency = {kind: dict(times) for kind, times in swarm.latency.items() if times}
         for times in swarm.latency.values():
             times.clear()
@@ -171,7 +176,7 @@ class Worker:
         size = self._plan.channels[spec.channels].size or self._plan.clients
         each = min(spec.publishers or size, size)
         whole, rest = divmod(self._plan.clients, size)
-        return activities.Publishing(
+        publishing = activities.Publishing(
             self.swarm,
             spec,
             [client for client in self.swarm.clients if client.readers and self._publishes(spec, client.number)],
@@ -179,6 +184,8 @@ class Worker:
             total=whole * each + min(rest, each),
             sequences=self._sequences,
         )
+        self._publishings.append(publishing)
+        return publishing
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -290,7 +297,7 @@ class Worker:
             durable=book.durable,
             sent=book.sent,
             refused=book.refused,
-            unanswered=book.unanswered,
+            unanswered=book.sent - len(book.acknowledged) - book.refused,
             acknowledged=array("Q", book.acknowledged).tobytes(),
             offsets=array("Q", map(unsigned, book.messages)).tobytes(),
             messages=array("Q", map(unsigned, book.messages.values())).tobytes(),

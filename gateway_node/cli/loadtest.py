@@ -1,0 +1,67 @@
+"""`chalkwire loadtest`: the harness, which knows nothing of the server, told about the one of this folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gateway_node.cli.options import load_with_secrets
+from loadtest import cli
+
+if TYPE_CHECKING:
+    from loadtest.target import Local
+
+app = cli.app
+SHOWN = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "max_connections")
+
+
+def find(data_dir: Path | None) -> Local:
+    """The address, the secret and the processes of the server whose data are here; no address where none runs."""
+    from gateway_node.metrics import version
+    from gateway_node.process_list import is_running, read_processes
+    from loadtest.engine.wire import Tokens
+    from loadtest.target import Local
+
+    settings = load_with_secrets(None, data_dir)
+    directory = settings.data_dir
+
+    def processes() -> Mapping[str, int]:
+        found = read_processes(directory)
+        if found is None:
+            return {}
+        listed = [*found["nodes"], found["supervisor"], *found["others"]]
+        return {each["name"]: each["pid"] for each in listed if is_running(each)}
+
+    def describe() -> dict[str, Any]:
+        found = read_processes(directory) or {"nodes": []}
+        return {"chalkwire": version(), "nodes": len(found["nodes"]), **asyncio.run(durability())}
+
+    async def durability() -> dict[str, str]:
+        import asyncpg
+
+        from config.embedded import read_urls
+
+        urls = read_urls(directory)
+        url = settings.database.url or (urls.database if urls else None)
+        if url is None:
+            return {}
+        try:
+            connection = await asyncpg.connect(url, timeout=5)
+            try:
+                return {name: await connection.fetchval(f"show {name}") for name in SHOWN}
+            finally:
+                await connection.close()
+        except (OSError, asyncpg.PostgresError) as error:
+            return {"database": f"not asked: {error}"}
+
+    token = settings.token
+    tokens = Tokens(secret=token.hmac_secret or "", audience=token.audience or "", issuer=token.issuer or "")
+    running = read_processes(directory)
+    if running is None:
+        return Local(tokens=tokens, processes=processes, describe=describe)
+    return Local(running["url"], tokens, processes, describe)
+
+
+cli.find = find

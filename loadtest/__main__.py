@@ -1,0 +1,5 @@
+"""`python -m loadtest`: the harness alone."""
+
+from loadtest.cli import main
+
+main()

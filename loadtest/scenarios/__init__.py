@@ -1,0 +1,35 @@
+"""The built-in scenarios: each makes a plan from a few options, and says which budgets its facts are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from loadtest.plan import Plan
+from loadtest.report.model import Budget
+from loadtest.scenarios import broadcast, churn, connect, durable, rooms, slow, storm
+
+Budgets = Callable[[Plan, Mapping[str, float]], list[Budget]]
+
+
+class Scenario(NamedTuple):
+    """`make` has the scenario's options as keyword parameters, described for typer."""
+
+    make: Callable[..., Plan]
+    budgets: Budgets
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "connect": Scenario(connect.connect, connect.budgets),
+    "broadcast": Scenario(broadcast.broadcast, broadcast.budgets),
+    "rooms": Scenario(rooms.rooms, rooms.budgets),
+    "durable": Scenario(durable.durable, durable.budgets),
+    "storm": Scenario(storm.storm, storm.budgets),
+    "slow": Scenario(slow.slow, slow.budgets),
+    "churn": Scenario(churn.churn, churn.budgets),
+}
+
+
+def no_budgets(plan: Plan, facts: Mapping[str, float]) -> list[Budget]:
+    """Of a plan that is not ours."""
+    return []
