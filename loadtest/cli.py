@@ -48,11 +48,17 @@ class Common:
     secret: Annotated[str, typer.Option(help="HMAC secret of the tokens; each client is a user of its own.")] = ""
     token: Annotated[str, typer.Option(help="One token for all clients, instead of a secret.")] = ""
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as it takes.")] = 0
+    nats: Annotated[str, typer.Option(help="NATS where agents wait: their processes are used, not ours.")] = ""
+    agents: Annotated[int, typer.Option(min=1, help="Agents to wait for, with --nats.")] = 1
+    pool: Annotated[str, typer.Option(help="Agents of this name only, with --nats.")] = "default"
     out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")] = Path("loadtest-report")
     own: Annotated[bool, typer.Option("--i-own-this-server", help="Allow a target that is not on this machine.")] = (
         False
     )
     quiet: Annotated[bool, typer.Option("--quiet", help="No live view; only the summary.")] = False
+
+
+SECRETS = ("--secret", "--token", "--nats")
 
 
 def fail(sentence: object, status: int = 1) -> NoReturn:
@@ -98,9 +104,9 @@ def command_line() -> str:
     """What was typed, without secrets: reports are shown around."""
     hidden: list[str] = []
     for word in ("chalkwire", *sys.argv[1:]):
-        if hidden and hidden[-1] in ("--secret", "--token"):
+        if hidden and hidden[-1] in SECRETS:
             hidden.append("…")
-        elif word.startswith(("--secret=", "--token=")):
+        elif word.partition("=")[0] in SECRETS:
             hidden.append(word.partition("=")[0] + "=…")
         else:
             hidden.append(word)
@@ -170,6 +176,26 @@ def compare(
     from loadtest.report.compare import compare as show
 
     show(_read(before), _read(after))
+
+
+@app.command("agent")
+def agent(
+    *,
+    nats: Annotated[str, typer.Option(help="NATS where coordinators are.", show_default=False)],
+    name: Annotated[str, typer.Option(help="Default: host name and process id.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")] = 0,
+    pool: Annotated[str, typer.Option(help="Coordinators of this name only.")] = "default",
+    own: Annotated[
+        bool, typer.Option("--i-own-this-server", help="Allow targets that are not on this machine.")
+    ] = False,
+) -> None:
+    """Lend this machine's processes to coordinators elsewhere, until Ctrl-C."""
+    from loadtest.remote.agent import AgentFailed, run_agent
+
+    try:
+        run_agent(nats, name=name, workers=workers, pool=pool, own=own)
+    except AgentFailed as error:
+        fail(error, 2)
 
 
 def main() -> None:

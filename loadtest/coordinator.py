@@ -95,6 +95,7 @@ class Coordinator:
 
     Args:
         after_phase: awaited with the name of each phase of the plan at its end, while nothing is under way.
+        began: zero of the run's clock on the monotonic one; now, when it is not given.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Coordinator:
         tokens: wire.Tokens,
         *,
         after_phase: Callable[[str], Awaitable[None]] | None = None,
+        began: float | None = None,
     ) -> None:
         self.plan = plan
         self.run = secrets.token_hex(4)
@@ -118,7 +120,7 @@ class Coordinator:
         self.watch: Callable[[Moment], None] = lambda moment: None  # once a second, for the live view
         self._after_phase = after_phase
         self._counted: Counter[str] = Counter()  # up to the last moment
-        self.began = time.monotonic()  # zero of the run's clock
+        self.began = time.monotonic() if began is None else began  # zero of the run's clock
         self._waiting: dict[tuple[int, str], asyncio.Future[wire.Answer]] = {}
         self._books: list[list[wire.Books]] = [[] for _ in range(crew.size)]
         self._failure: asyncio.Future[None] | None = None

@@ -8,17 +8,26 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from loadtest.engine import wire, worker
 
 
 class Crew(Protocol):
-    """Numbered workers, here or on other machines."""
+    """Numbered workers, here or on other machines.
+
+    `pids` are those of this machine; `note` is what the report should say of them.
+    """
 
     @property
     def size(self) -> int: ...
+
+    @property
+    def pids(self) -> Sequence[int]: ...
+
+    @property
+    def note(self) -> str: ...
 
     async def start(self, heard: Callable[[int, wire.Answer], None]) -> None:
         """Begin to listen: `heard` gets each answer with the worker's number."""
@@ -33,6 +42,7 @@ class ForkedCrew:
 
     def __init__(self, size: int) -> None:
         self.pids: list[int] = []
+        self.note = ""
         self._sockets: list[socket.socket] = []
         self._writers: list[asyncio.StreamWriter] = []
         self._listeners: list[asyncio.Task[None]] = []

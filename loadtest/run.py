@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +68,14 @@ class Options:
     out: Path = Path("loadtest-report")
     own: bool = False
     quiet: bool = False
+    nats: str = ""
+    agents: int = 1
+    pool: str = "default"
     shown: Mapping[str, Any] = field(default_factory=dict)  # as given, for the report
     command: str = ""
 
 
+Hire = Callable[[], Awaitable[Crew]]
 View = Callable[[Coordinator, Sampler], contextlib.AbstractContextManager[Callable[[model.Moment], None]]]
 
 
@@ -86,11 +92,13 @@ def load(
         Unusable: it could not begin.
         RunFailed: it could not go on.
     """
-    workers = targets.workers_for(plan.clients, options.workers, len(os.sched_getaffinity(0)))
+    workers = 0
+    if not options.nats:
+        workers = targets.workers_for(plan.clients, options.workers, len(os.sched_getaffinity(0)))
     with _server(options, find) as (target, local):
         targets.require_permission(target, own=options.own)
         targets.try_one(plan, target, local.tokens)
-        measurement = Measurement(plan, target, local, ForkedCrew(workers))
+        measurement = Measurement(plan, target, local, hiring(options, workers))
         outcome = measurement(view)
         measured = Measured(
             plan=plan,
@@ -106,6 +114,28 @@ def load(
             notes=measurement.notes,
         )
         return report(outcome, measured, budgets)
+
+
+def hiring(options: Options, workers: int) -> Hire:
+    """Workers of this machine, forked now, before the event loop runs; or those of agents, when it does."""
+    if not options.nats:
+        forked = ForkedCrew(workers)
+
+        async def here() -> Crew:
+            return forked
+
+        return here
+
+    async def elsewhere() -> Crew:
+        from loadtest.remote.crew import NotGathered, RemoteCrew
+
+        say = functools.partial(print, file=sys.stderr, flush=True)
+        try:
+            return await RemoteCrew.gather(options.nats, agents=options.agents, pool=options.pool, say=say)
+        except NotGathered as error:
+            raise Unusable(str(error)) from None
+
+    return elsewhere
 
 
 @contextlib.contextmanager
@@ -146,14 +176,16 @@ def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
 class Measurement:
     """A run with everything that is measured beside it."""
 
-    def __init__(self, plan: Plan, target: Target, local: Local, crew: Crew) -> None:
+    def __init__(self, plan: Plan, target: Target, local: Local, hire: Hire) -> None:
         self.memory = Memory()
         self.notes: list[str] = []
         self.began = time.time()
-        pids = {f"worker-{n + 1}": pid for n, pid in enumerate(getattr(crew, "pids", ()))}
-        pids["coordinator"] = os.getpid()
-        self._coordinator = Coordinator(plan, crew, target, local.tokens, after_phase=self._after_phase)
-        self.sampler = Sampler(local.processes, lambda: pids, started=self._coordinator.began)
+        self._plan = plan
+        self._target = target
+        self._local = local
+        self._hire = hire
+        self._pids = {"coordinator": os.getpid()}
+        self.sampler = Sampler(local.processes, lambda: self._pids)
         self._is_weighed = plan.clients >= MEMORY_FROM and bool(local.processes())
         # At the end of the last phase before messages flow, memory is what the connections cost.
         self._quiet = plan.phases[0].name
@@ -163,7 +195,7 @@ class Measurement:
             self._quiet = phase.name
 
     def __call__(self, view: View) -> Outcome:
-        """Raises RunFailed."""
+        """Raises RunFailed, and what `hire` raises."""
         return asyncio.run(self._run(view))
 
     async def _run(self, view: View) -> Outcome:
@@ -174,9 +206,22 @@ class Measurement:
         if self._is_weighed:
             self.memory.server_before = await self._server_memory()
             self.memory.kernel_before = slab()
-        with view(self._coordinator, self.sampler) as watch, self.sampler:
-            self._coordinator.watch = watch
-            return await self._coordinator(stop)
+        crew = await self._hire()
+        self._pids |= {f"worker-{number + 1}": pid for number, pid in enumerate(crew.pids)}
+        coordinator = Coordinator(
+            self._plan,
+            crew,
+            self._target,
+            self._local.tokens,
+            after_phase=self._after_phase,
+            began=self.sampler.started,
+        )
+        with view(coordinator, self.sampler) as watch, self.sampler:
+            coordinator.watch = watch
+            outcome = await coordinator(stop)
+        if crew.note:
+            self.notes.append(crew.note)
+        return outcome
 
     async def _after_phase(self, name: str) -> None:
         if self._is_weighed and name == self._quiet:

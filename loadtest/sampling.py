@@ -68,8 +68,8 @@ class Sampler:
     ) -> None:
         self.now = Now()
         self._names = {"server": server, "harness": harness}
-        self._started = time.monotonic() if started is None else started
-        self._started_wall = time.time() - (time.monotonic() - self._started)
+        self.started = time.monotonic() if started is None else started
+        self._started_wall = time.time() - (time.monotonic() - self.started)
         self._interval = interval
         self._rows: dict[tuple[str, str], _Row] = {}
         self._kernel: list[KernelSample] = []
@@ -127,7 +127,7 @@ class Sampler:
         return {(side, name): pid for side, names in self._names.items() for name, pid in names().items()}
 
     def _sample(self) -> None:
-        at = time.monotonic() - self._started
+        at = time.monotonic() - self.started
         pids = self._pids()
         tree = _children()
         named = set(pids.values())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -268,6 +268,11 @@ class RemoteCrew:
         await self._link.close()
 
     # --- for the report ------------------------------------------------------------------------------------------
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """None: they are elsewhere."""
+        return ()
 
     @property
     def note(self) -> str:
