@@ -61,6 +61,12 @@ def settings_of(statement_timeout: float, statement_cache_size: int) -> dict[str
     }
 
 
+async def _keep_session(connection: Connection) -> None:
+    """When a connection goes back to the pool. asyncpg's `RESET ALL` and so on would be one more statement after each
+    of ours, none of which leaves anything in its session (`set local` and `pg_advisory_xact_lock` end with their
+    transaction, which asyncpg rolls back before this)."""
+
+
 class Database:
     """A pool of connections, opened when it is first needed. One per process (not across a fork).
 
@@ -99,6 +105,7 @@ class Database:
                     command_timeout=self._statement_timeout,
                     statement_cache_size=self._statement_cache_size,
                     server_settings=settings_of(self._statement_timeout, self._statement_cache_size),
+                    reset=_keep_session,
                 )
             return self._pool
 
@@ -107,7 +114,8 @@ class Database:
         """A connection for the block. Raises `DatabaseUnavailable`, also for trouble inside the block."""
         try:
             pool = self._pool or await self._opened()
-            connection = await pool.acquire(timeout=self._acquire_timeout)
+            async with asyncio.timeout(self._acquire_timeout):  # asyncpg's own makes a task of each wait
+                connection = await pool.acquire()
             try:
                 yield connection
             except TimeoutError:

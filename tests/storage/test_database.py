@@ -45,6 +45,27 @@ async def test_a_wait_for_a_connection_is_bounded(database_url: str) -> None:
 
 
 @pytest.mark.integration
+async def test_a_connection_goes_back_without_a_statement_of_its_own(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """`RESET ALL` and so on after each statement would be a second round trip."""
+    database = Database(database_url, pool_size=1)
+    pid = await database.fetchval("select pg_backend_pid()")
+    last = await connection.fetchval("select query from pg_stat_activity where pid = $1", pid)
+    assert last == "select pg_backend_pid()"
+    await database.close()
+
+
+@pytest.mark.integration
+async def test_a_transaction_that_was_left_open_ends(database_url: str) -> None:
+    database = Database(database_url, pool_size=1)
+    async with database.acquire() as connection:
+        await connection.execute("begin; create table left_open (id integer)")
+    assert await database.fetchval("select to_regclass('left_open') is null")
+    await database.close()
+
+
+@pytest.mark.integration
 async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
     await database.execute("create table t (id integer)")
     with pytest.raises(ZeroDivisionError):
