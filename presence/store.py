@@ -33,7 +33,8 @@ TTL_SECONDS = 300  # of a channel's hash and a user's mark
 REFRESHES = 3  # of each key in its time to live
 NODE_TTL_SECONDS = 900  # of the node's sets: they outlive what they list
 NODES_TTL_SECONDS = 3600
-TICK_SECONDS = 0.01  # between two batches: what changes meanwhile goes together
+TICK_SECONDS = 0.01  # after a change until it is written: what changes meanwhile goes along
+PERIOD_SECONDS = 0.1  # between two writes: 54 nodes that each wrote a hundred times a second would take a core
 COMPARED_A_SECOND = 4000  # connections, so that 54 nodes do not fill a new Redis in one burst
 TIMEOUT_SECONDS = 1.0
 RETRY_SECONDS = (0.05, 1.0)  # first and longest pause after a failure: shorter than half a lease, see `_steady_since`
@@ -81,6 +82,8 @@ class RedisPresence:
         self._tasks: list[Task[None]] = []
         self._reaper: Task[None] | None = None
         self._wake = asyncio.Event()
+        self._asked = asyncio.Event()  # somebody waits for what was changed to be written
+        self._flushed_at = 0.0
         self._waiters: list[Future[None]] = []
         self._flushing = False
         self._trouble = "not connected yet"
@@ -214,8 +217,17 @@ class RedisPresence:
                         await self._wake.wait()
                 except TimeoutError:
                     continue
-            if not self._waiters:
-                await asyncio.sleep(TICK_SECONDS)
+            await self._gather(max(TICK_SECONDS, self._flushed_at + PERIOD_SECONDS - loop.time()))
+
+    async def _gather(self, seconds: float) -> None:
+        """Let changes come together, until somebody waits for them."""
+        self._asked.clear()
+        if not self._waiters:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
 
     async def _flush(self) -> None:
         """Write all changes of now. The lease is looked after in between, because a storm takes seconds."""
@@ -227,6 +239,7 @@ class RedisPresence:
                 if loop.time() >= self._renew_at:
                     await self._renew()
                 await self._writing.run(self._changes.take(BATCH, int(time.time())))
+                self._flushed_at = loop.time()
         finally:
             self._flushing = False
             # After a failure they find `_trouble` when they wake.
@@ -240,6 +253,7 @@ class RedisPresence:
             return
         waiter: Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
+        self._asked.set()
         self._wake.set()
         await waiter
         if self._trouble:

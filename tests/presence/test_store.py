@@ -108,11 +108,29 @@ async def test_nobody_in_particular_is_never_online(redis_url: str, redis: Redis
 async def test_odd_names(redis_url: str, name: str, notices: list[str]) -> None:
     async with node(redis_url) as here, node(redis_url) as there:
         client = here.enter(name, name)
-        there.enter(name, name)
+        other = there.enter(name, name)
         assert client in await clients(here, name)
+        assert other in await clients(there, name)
         here.disconnect(client)
         await here.store.members(name)
     await until(lambda: notices == [f"online:{name}", f"offline:{name}"])
+
+
+async def test_changes_that_follow_each_other_are_written_together(redis_url: str, redis: Redis) -> None:
+    """54 nodes that each wrote a hundred times a second would take a core."""
+    async with node(redis_url) as here:
+        began = asyncio.get_running_loop().time()
+        await redis.config_resetstat()
+        for number in range(60):
+            here.enter(f"user {number}", "room:1")
+            await asyncio.sleep(0.01)
+
+        async def all_written() -> bool:
+            return await redis.hlen("presence:channel:room:1") == 60
+
+        await until(all_written)
+        writes = (await redis.info("commandstats"))["cmdstat_hset"]["calls"]
+        assert writes <= (asyncio.get_running_loop().time() - began) / 0.1 * 2
 
 
 async def test_every_key_has_a_time_to_live(redis_url: str, redis: Redis) -> None:
