@@ -162,6 +162,7 @@ class GuardedHTTP(HttpToolsProtocol):
         self._refusal = HTTPStatus.BAD_REQUEST
         self._heads = 0  # complete so far
         self._in_head = True
+        self._upgrades = False
         self._head_size = 0  # bytes of the current head that the parser has passed on
         self._head_raw = 0  # bytes of the current head that came in earlier reads, passed on or not
         self._body_size = 0  # bytes of the current body since its last deadline
@@ -220,18 +221,19 @@ class GuardedHTTP(HttpToolsProtocol):
         """Give the socket to a WebSocket connection, and let go of everything: a million of us would remain."""
         self._expect_nothing()
         self.connections.discard(self)
-        headers = Headers()
-        for name, value in self.headers:
-            headers.set_insecure(name.decode("latin-1"), value.decode("latin-1"))
-        request = Request(
-            path=self.url.decode("latin-1"),
-            headers=headers,
-            method=self.parser.get_method().decode("latin-1"),
-            protocol=f"HTTP/{self.parser.get_http_version()}",
-        )
-        connection = self._server.connection_factory(self._server.endpoint)
+        endpoint = self._server.endpoint
+        connection = self._server.connection_factory(endpoint)
         self.transport.set_protocol(connection)
-        connection.upgrade(self.transport, request)
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        ordinary = method == b"GET" and version == "1.1"
+        if ordinary and (answer := endpoint.accept(self.url, self.headers)) is not None:
+            connection.accepted(self.transport, answer)
+        else:
+            headers = Headers()
+            for name, value in self.headers:
+                headers.set_insecure(name.decode("latin-1"), value.decode("latin-1"))
+            request = Request(self.url.decode("latin-1"), headers, method.decode("latin-1"), f"HTTP/{version}")
+            connection.upgrade(self.transport, request)
         if rest:
             connection.data_received(rest)
         self.parser = None  # type: ignore[assignment]  # it refers back to us
@@ -259,11 +261,15 @@ class GuardedHTTP(HttpToolsProtocol):
         self._in_head = False
         self._body_size = 0
         self._expect(STALL_TIMEOUT, self._body_late)
-        if not (self.parser.should_upgrade() and self._should_upgrade()):
+        self._upgrades = self.parser.should_upgrade() and super()._should_upgrade()
+        if not self._upgrades:
             if self.client is None:
                 self.server, self.client = get_local_addr(self.transport), get_remote_addr(self.transport)
             self.scope["server"], self.scope["client"] = self.server, self.client
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        return self._upgrades  # uvicorn's looks through the headers again, three times a request
 
     def on_body(self, body: bytes) -> None:
         self._body_size += len(body)

@@ -193,12 +193,21 @@ class WebSocketConnection(asyncio.Protocol):
         if response.status_code != 101:
             _hang_up(transport, endpoint, REFUSAL_TIMEOUT)
             return
-        transport.set_write_buffer_limits(high=min(WRITE_HIGH_WATER, endpoint.outbox_limit))
-        self.transport = cast(Transport, transport)
-        self.paused = 0
         if compression is not None:
             self._inflate = True
             self.deflate = shared_frames_fit(compression)
+        self._open(transport)
+
+    def accepted(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Take over the socket of a handshake to which `endpoint.accept` has found the answer."""
+        transport.write(answer)
+        self._open(transport)
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        endpoint = self.endpoint
+        transport.set_write_buffer_limits(high=min(WRITE_HIGH_WATER, endpoint.outbox_limit))
+        self.transport = cast(Transport, transport)
+        self.paused = 0
         endpoint.connections.add(self)
         endpoint.wheel.add(self)
         self.opened()

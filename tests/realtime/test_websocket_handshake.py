@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
@@ -122,3 +126,60 @@ def test_nobody_is_let_in_while_draining() -> None:
     assert answer.startswith("HTTP/1.1 503 ")
     assert "Retry-After: 1\r\n" in answer
     assert connection.opens == 0
+
+
+USUAL = {
+    "host": "example.com",
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec-websocket-version": "13",
+}
+ODD = {
+    "host": ["other.example", "EXAMPLE.com", ""],
+    "upgrade": ["WebSocket", "h2c", "websocket, h2c", ""],
+    "connection": ["keep-alive, Upgrade", "upgrade", "close", "Upgrade, close", ""],
+    "sec-websocket-key": ["c2hvcnQ=", "dGhlIHNhbXBsZSBub25jZQ", "dGhl\nIHNhbXBsZSBub25jZQ==", "\xe9", ""],
+    "sec-websocket-version": ["8", "013", ""],
+    "origin": ["https://example.com", "https://evil.example", "null", "http://[bad"],
+    "sec-websocket-protocol": ["whatever", "centrifuge-json", ","],
+    "sec-websocket-extensions": ["permessage-deflate", "a;;b"],
+    "cookie": ["a=b"],
+}
+FIELDS = st.sampled_from([(name, value) for name, values in ODD.items() for value in values])
+ENDPOINTS: list[dict[str, Any]] = [{}, OFFERS, {"compression": True}, {"allowed_origins": ("https://*.example",)}]
+
+
+@given(
+    path=st.sampled_from(["/connection/websocket", "/connection/websocket?a=b", "/connection/websocket/", "/"]),
+    odd=st.lists(FIELDS, max_size=2),
+    twice=st.booleans(),
+    options=st.sampled_from(ENDPOINTS),
+)
+def test_the_short_way_lets_in_whom_the_reference_lets_in(
+    path: str, odd: list[tuple[str, str]], twice: bool, options: dict[str, Any]
+) -> None:
+    fields = list(USUAL.items()) + odd if twice else list({**USUAL, **dict(odd)}.items())
+    shared = endpoint(**options)
+    answer = shared.accept(path.encode(), [(name.encode(), value.encode("latin-1")) for name, value in fields])
+    headers = Headers()
+    for name, value in fields:
+        headers.set_insecure(name, value)
+    response, compression = shared.negotiate(Request(path, headers))
+    if answer is not None:
+        assert (response.status_code, compression) == (101, None)
+        lines = response.serialize().split(b"\r\n")
+        assert answer.split(b"\r\n") == [line for line in lines if not line.startswith(b"Date: ")]
+        assert shared.accepted == 2
+    elif not odd:
+        assert response.status_code == 404
+
+
+def test_the_short_way_is_the_usual_one() -> None:
+    shared = endpoint(allowed_origins=("https://*.example.org",))
+    browser = {"origin": "https://app.example.org", "sec-websocket-extensions": "permessage-deflate", "user-agent": "x"}
+    for more in ({}, browser):
+        fields = [(name.encode(), value.encode()) for name, value in {**USUAL, **more}.items()]
+        assert shared.accept(b"/connection/websocket", fields) is not None
+    shared.draining = True
+    assert shared.accept(b"/connection/websocket", fields) is None
