@@ -243,6 +243,29 @@ def test_no_text_breaks_the_verifier(token: str) -> None:
     assert refused_subscription(token) == 103
 
 
+@pytest.mark.parametrize("headers", [{}, {"kid": "7"}, {"typ": None}, {"typ": "at+jwt", "cty": "x"}, {"x": [1, {}]}])
+def test_other_headers_change_nothing(headers: dict[str, Any]) -> None:
+    token = jwt.encode({"sub": "alice"}, SECRET, headers=headers)
+    assert verifier().connection(token).user == "alice"
+    assert refused_connection(token, verifier("another secret of more than thirty-two bytes")) == 3500
+
+
+def test_what_must_be_understood_is_refused() -> None:
+    for header in ({"alg": "HS256", "crit": ["b64"], "b64": False}, {"alg": "HS256", "crit": ["exp"], "exp": 1}):
+        head = base64.urlsafe_b64encode(json.dumps(header).encode()).rstrip(b"=") + b"."
+        head += base64.urlsafe_b64encode(b'{"sub":"alice"}').rstrip(b"=")
+        mac = base64.urlsafe_b64encode(hmac.digest(SECRET.encode(), head, "sha256")).rstrip(b"=")
+        assert refused_connection((head + b"." + mac).decode()) == 3500
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_token_has_three_parts(parts: int) -> None:
+    pieces = mint_connection(SECRET, "alice", ttl=60, now=NOW).split(".")[:2]
+    text = ".".join([*pieces, "e30"][: parts - 1])
+    mac = base64.urlsafe_b64encode(hmac.digest(SECRET.encode(), text.encode(), "sha256")).rstrip(b"=").decode()
+    assert refused_connection(f"{text}.{mac}") == 3500
+
+
 @given(st.integers(0, 10_000), st.characters())
 def test_a_changed_character_breaks_the_signature(position: int, replacement: str) -> None:
     token = mint_connection(SECRET, "alice", ttl=60, now=NOW)
