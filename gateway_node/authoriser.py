@@ -10,7 +10,7 @@ When a store that a decision needs does not answer, the decision is a temporary 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol, TypeVar
 
 import structlog
@@ -36,7 +36,7 @@ class Standing(Protocol):
 
     async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance: ...
 
-    async def membership(self, room_id: uuid.UUID, user: str) -> Membership | None: ...
+    async def memberships(self, user: str, room_ids: Sequence[uuid.UUID]) -> Sequence[Membership | None]: ...
 
 
 class ChannelAuthoriser:
@@ -80,19 +80,57 @@ class ChannelAuthoriser:
 
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant:
         """Raises: `CommandError` 100, 102, 103, 107 or 109; `DisconnectError` 3500."""
+        answer = (await self.subscribe_all(identity, [(channel, token)]))[0]
+        if isinstance(answer, codes.CommandError):
+            raise answer
+        return answer
+
+    async def subscribe_all(
+        self, identity: Identity, asked: Sequence[tuple[str, str]]
+    ) -> Sequence[Grant | codes.CommandError]:
+        """Raises: `CommandError` 100 when the store fails; `DisconnectError` 3500."""
+        answers: list[Grant | codes.CommandError] = []
+        rooms: dict[int, uuid.UUID] = {}
+        for i, (channel, token) in enumerate(asked):
+            try:
+                answers.append(self._grant(identity, channel, token))
+            except codes.CommandError as error:
+                answers.append(error)
+            else:
+                prefix, _, rest = channel.partition(":")
+                if prefix == "room":
+                    rooms[i] = uuid.UUID(rest)
+        if not rooms:
+            return answers
+        memberships = await _answer(self._standing.memberships(identity.user, list(rooms.values())))
+        for i, membership in zip(rooms, memberships, strict=True):
+            grant = answers[i]
+            assert isinstance(grant, Grant)
+            if membership is None:
+                answers[i] = codes.PERMISSION_DENIED()
+            else:
+                answers[i] = Grant(grant.info, grant.expires_at, membership.pair, membership.since)
+        return answers
+
+    def _grant(self, identity: Identity, channel: str, token: str) -> Grant:
+        """All that can be said without the store; of rooms, whether the user may be asked about.
+
+        Raises: `CommandError` 102, 103, 107 or 109; `DisconnectError` 3500.
+        """
         options = self._options(channel)
         grant = self._tokens.subscription(token, identity, channel) if token else None
-        if _is_built_in(channel):
-            membership = await self._membership(identity, channel)
-            if membership is None:
-                raise codes.PERMISSION_DENIED
-            grant = grant or Grant()
-            return Grant(grant.info, grant.expires_at, membership.pair, membership.since)
-        if grant is not None:
-            return grant
-        if not _may_subscribe(options, identity.user, channel):
+        prefix, _, rest = channel.partition(":")
+        if not _is_built_in(channel):
+            allowed = grant is not None or _may_subscribe(options, identity.user, channel)
+        elif prefix == "room":
+            allowed = bool(identity.user)
+        else:
+            # A class is no room: a room's members have no rights in it, least of all when they are removed, of which
+            # only the room's own log tells.
+            allowed = prefix == "user" and rest == identity.user != ""
+        if not allowed:
             raise codes.PERMISSION_DENIED
-        return Grant()
+        return grant or Grant()
 
     async def may_publish(self, identity: Identity, channel: str, subscribed: bool) -> bool:
         options = self._options(channel)
@@ -125,18 +163,6 @@ class ChannelAuthoriser:
         self._options(channel)
         prefix, _, rest = channel.partition(":")
         return not _is_built_in(channel) or prefix == "room" or (prefix == "user" and rest == identity.user != "")
-
-    async def _membership(self, identity: Identity, channel: str) -> Membership | None:
-        prefix, _, rest = channel.partition(":")
-        if not identity.user:
-            return None
-        if prefix == "user":
-            return Membership(0) if rest == identity.user else None
-        if prefix == "class":
-            # A class is no room: a room's members have no rights in it, least of all when they are removed, of which
-            # only the room's own log tells.
-            return None
-        return await _answer(self._standing.membership(uuid.UUID(rest), identity.user))
 
 
 def _is_built_in(channel: str) -> bool:

@@ -146,25 +146,30 @@ class NatsBroker:
 
     # --- channels ----------------------------------------------------------------------------------------------
 
-    async def subscribe(self, channel: str) -> None:
-        self._leaving.pop(channel, None)
-        sid = self._sids.get(channel)
-        if sid is None:
-            sid = self._last_sid = self._last_sid + 1
-            self._sids[channel] = sid
-            self._channels[sid] = channel
-        elif self._settled and sid <= self._confirmed:
+    async def subscribe(self, *channels: str) -> None:
+        asked = False
+        for channel in channels:
+            self._leaving.pop(channel, None)
+            sid = self._sids.get(channel)
+            if sid is None:
+                sid = self._last_sid = self._last_sid + 1
+                self._sids[channel] = sid
+                self._channels[sid] = channel
+            elif self._settled and sid <= self._confirmed:
+                continue
+            asked = True
+            self._write(_sub(subject_of(channel), sid))  # the server ignores one that it has
+        if not asked:
             return
         if self._link is None:
             raise BrokerUnavailable("NATS is away")
-        self._write(_sub(subject_of(channel), sid))  # the server ignores one that it has
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
                 taken = await self._flushed()
         except TimeoutError:
             taken = False
         if not taken:
-            raise BrokerUnavailable("NATS did not confirm the subscription")
+            raise BrokerUnavailable("NATS did not confirm the subscriptions")
 
     def unsubscribe(self, channel: str) -> None:
         if channel not in self._sids:

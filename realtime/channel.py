@@ -111,7 +111,7 @@ class Channel:
         self.batches: list[Batch] | None = None
         self.flushed_at = 0.0
         self.on_broker = False
-        self.joining: Future[None] | None = None  # set while the broker subscription is under way
+        self.joining: list[Future[None]] | None = None  # who waits for the broker's subscription that is under way
         self.expected = 0  # the log has come as far as this; not 0 while a timer looks whether it comes by itself
         self.repair: Future[None] | None = None  # set while missing publications are read
 

@@ -6,7 +6,6 @@ that follow it must reach the connection in one step. They raise `CommandError` 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from realtime import codec, codes, membership
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION, Core
 from realtime.interfaces import Grant, Identity, MessageLog
-from realtime.joining import Allowance, Joining, go_live, join, ttl
+from realtime.joining import Allowance, Joiner, Joining, go_live, join, join_all, ttl
 from realtime.membership import personal_channel
 from realtime.messages import names_something, stamped
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
@@ -149,19 +148,17 @@ async def _join_all(
 ) -> list[Joining]:
     """All but the rooms that the user was removed from meanwhile; none at all when one fails for another reason."""
     core = connection.core
-    allowance = Allowance(core.limits)
-    joins = []
+    joiners = []
     for name in names:
         options = core.namespaces.options(name)
         if options is not None:
             channel, hold = core.hub.hold(name, options, connection.user)
             request = asked.get(name) or SubscribeRequest(channel=name)
-            grant = None if options.messages else Grant()
-            joins.append(join(connection, channel, hold, request, allowance, grant=grant))
-    results = await asyncio.gather(*joins, return_exceptions=True)
+            joiners.append(Joiner(channel, hold, request, None if options.messages else Grant()))
+    results = await join_all(connection, joiners, Allowance(core.limits))
     joined = [result for result in results if isinstance(result, Joining)]
     for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, codes.PERMISSION_DENIED):
+        if isinstance(result, codes.CommandError) and not isinstance(result, codes.PERMISSION_DENIED):
             for joining in joined:
                 joining.abandon()
             raise result
@@ -198,7 +195,7 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
     channel, hold = core.hub.hold(name, options, connection.user)
     rest = core.hub.suspend(connection, channel) if connection.channel(name) is not None else None
     try:
-        joining = await join(connection, channel, hold, request, Allowance(core.limits), grant=grant)
+        joining = await join(connection, Joiner(channel, hold, request, grant), Allowance(core.limits))
     except BaseException as error:
         if rest is not None:
             _give_back(connection, channel, rest, error)

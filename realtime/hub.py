@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from realtime import codec, codes
 from realtime.channel import FOR_GOOD, Channel, Hold, Sequence
 from realtime.fanout import Fanout
-from realtime.interfaces import Broker, BrokerUnavailable, LogUnavailable, MessageLog, Page, PresenceStore
+from realtime.interfaces import Broker, BrokerUnavailable, LogUnavailable, MessageLog, Page, PresenceStore, Span
 from realtime.messages import stamped
 from realtime.namespaces import ChannelOptions
 from realtime.protocol import ClientInfo, Publication, StreamPosition
@@ -64,6 +65,7 @@ class Hub:
         self.num_connections = 0
         self._users: dict[str, ClientConnection | set[ClientConnection]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._arrivals: tuple[list[Channel], list[Future[None]]] | None = None  # of this turn
 
     # --- connections -------------------------------------------------------------------------------------------
 
@@ -129,38 +131,83 @@ class Hub:
         channel.holds.append(hold)
         return channel, hold
 
-    async def join_broker(self, channel: Channel) -> None:
-        """Return when the broker delivers the channel to this node. Without a broker the sweep delivers it."""
-        if channel.on_broker:
-            return
-        if channel.joining is None:
-            channel.joining = self.spawn(self._join_broker(channel))
-        await asyncio.shield(channel.joining)
+    async def join_broker(self, channels: Iterable[Channel]) -> None:
+        """Return when the broker delivers the channels to this node. Without a broker the sweep delivers them."""
+        waits: list[Future[None]] = []
+        last: list[Future[None]] | None = None
+        for channel in channels:
+            if channel.on_broker:
+                continue
+            if channel.joining is None:
+                channel.joining = self._join_soon(channel)
+            if channel.joining is not last:
+                last = channel.joining
+                waits.append(asyncio.get_running_loop().create_future())
+                last.append(waits[-1])
+        for wait in waits:
+            await wait
 
-    async def _join_broker(self, channel: Channel) -> None:
+    def _join_soon(self, channel: Channel) -> list[Future[None]]:
+        """Subscribe with the other channels of this turn of the loop. Returns where those stand who wait for it."""
+        if self._arrivals is None:
+            self._arrivals = ([], [])
+            asyncio.get_running_loop().call_soon(self._join_arrivals)
+        channels, waiters = self._arrivals
+        channels.append(channel)
+        return waiters
+
+    def _join_arrivals(self) -> None:
+        assert self._arrivals is not None
+        arrivals, self._arrivals = self._arrivals, None
+        self.spawn(self._join_broker(*arrivals))
+
+    async def _join_broker(self, channels: list[Channel], waiters: list[Future[None]]) -> None:
         try:
+            wanted = [each for each in channels if self.channels.get(each.name) is each]  # not given up meanwhile
             with contextlib.suppress(BrokerUnavailable):
-                await self.broker.subscribe(channel.name)
-            channel.on_broker = True
+                await self.broker.subscribe(*[each.name for each in wanted])
+            for channel in wanted:
+                channel.on_broker = True
         finally:
-            channel.joining = None
+            for channel in channels:
+                channel.joining = None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
-    async def read_position(self, channel: Channel, after: int | None, limit: int, max_bytes: int) -> Page:
-        """What a subscriber missed after `after`, and the head that its reply will name.
+    async def read_positions(self, wanted: list[tuple[Channel, int | None]], limit: int, max_bytes: int) -> list[Page]:
+        """For each channel: what a subscriber missed after an offset, and the head that its reply will name.
 
         No read where the node is at that position already: a class of 10,000 costs one read, not 10,000.
 
         Raises:
-            LogUnavailable: the head is not known and cannot be read now.
+            LogUnavailable: a head is not known and cannot be read now.
         """
-        while True:
-            known = channel.position is not None
-            if channel.position is not None and (after is None or after == channel.position):
-                return Page([], StreamPosition(channel.position, channel.epoch))
-            page = await self.log.read(channel.name, after or 0, 0 if after is None else limit, max_bytes)
-            if known or channel.position is None or channel.position <= page.head.offset:
-                break
-            # The channel began meanwhile with a later snapshot than this one: what lies between went to nobody.
+        pages: dict[int, Page] = {}
+        while len(pages) < len(wanted):
+            missing: list[tuple[int, bool]] = []
+            spans: list[Span] = []
+            for i, (channel, after) in enumerate(wanted):
+                if i in pages:
+                    continue
+                if channel.position is not None and (after is None or after == channel.position):
+                    pages[i] = Page([], StreamPosition(channel.position, channel.epoch))
+                else:
+                    missing.append((i, channel.position is not None))
+                    spans.append(Span(channel.name, after or 0, 0 if after is None else limit, max_bytes))
+            read = await self.log.read_all(spans) if spans else ()
+            for (i, known), page in zip(missing, read, strict=True):
+                if await self._take(wanted[i][0], page, known=known):
+                    pages[i] = page
+        return [pages[i] for i in range(len(wanted))]
+
+    async def _take(self, channel: Channel, page: Page, *, known: bool) -> bool:
+        """Bring the channel to where the page ends. `known`: its position was, when the page was asked for.
+
+        False where the channel began meanwhile with a later snapshot than this one: what lies between went to nobody.
+        """
+        if not known and channel.position is not None and channel.position > page.head.offset:
+            return False
         if channel.position is not None and page.head.epoch != channel.epoch:
             self._lose_position(channel)
         if channel.position is None:
@@ -171,7 +218,7 @@ class Hub:
         # The reply covers all up to the head, so the others must have got that before this one goes live.
         while channel.position is not None and channel.position < page.head.offset:
             await self._catch_up(channel)
-        return page
+        return True
 
     async def reach(self, channel: Channel, offset: int) -> None:
         """Deliver what the log has, where this node has not come as far as `offset` yet.

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
+from realtime.codes import CommandError
 from realtime.protocol import ClientInfo, Publication, StreamPosition
 
 
@@ -74,6 +75,15 @@ class Appended(Struct, array_like=True):
     duplicate: Publication | None = None
 
 
+class Span(NamedTuple):
+    """A part of a channel's log that is asked for, as `MessageLog.read` describes it."""
+
+    channel: str
+    after: int
+    limit: int
+    max_bytes: int | None = None
+
+
 class Page(Struct):
     """A part of a channel's log, and its head in the same snapshot.
 
@@ -103,6 +113,10 @@ class MessageLog(Protocol):
         """
         ...
 
+    async def read_all(self, spans: Sequence[Span]) -> Sequence[Page]:
+        """`read` of several channels, in few round trips."""
+        ...
+
     async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         """Publications with an offset below `before` (`None`: from the head), newest first, at most `limit`.
 
@@ -122,10 +136,10 @@ class MessageLog(Protocol):
 class Broker(Protocol):
     """Carries messages between nodes. It may lose them: the log repairs durable channels."""
 
-    async def subscribe(self, channel: str) -> None:
-        """Return when the broker has the subscription, so that nothing published later is missed.
+    async def subscribe(self, *channels: str) -> None:
+        """Return when the broker has the subscriptions, so that nothing published later is missed.
 
-        Raises `BrokerUnavailable`; the subscription then takes effect when the broker is back.
+        Raises `BrokerUnavailable`; they then take effect when the broker is back.
         """
         ...
 
@@ -221,6 +235,12 @@ class Authoriser(Protocol):
         ...
 
     async def subscribe(self, identity: Identity, channel: str, token: str) -> Grant: ...
+
+    async def subscribe_all(
+        self, identity: Identity, asked: Sequence[tuple[str, str]]
+    ) -> Sequence[Grant | CommandError]:
+        """As `subscribe`, of several channels with a token each. The error that refuses one is its answer."""
+        ...
 
     async def may_publish(self, identity: Identity, channel: str, subscribed: bool) -> bool: ...
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from realtime import codec, codes
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, ClientLimits, Core
 from realtime.hub import Hub
-from realtime.interfaces import Grant
+from realtime.interfaces import Grant, Page
 from realtime.messages import stamped
 from realtime.protocol import ClientInfo, Publication, Push, SubscribePush, SubscribeRequest, SubscribeResult
 
@@ -63,89 +63,136 @@ class Allowance:
         return True
 
 
-async def join(
-    connection: ClientConnection,
-    channel: Channel,
-    hold: Hold,
-    request: SubscribeRequest,
-    allowance: Allowance,
-    *,
-    grant: Grant | None = None,
-    since: int | None = None,
-) -> Joining:
-    """Subscribe at the broker, read, authorise: in this order. The hold is dropped when it fails.
+@dataclass(slots=True)
+class Joiner:
+    """A subscriber that is held, on its way into a channel. `grant`: `None` where membership decides."""
 
-    Membership of rooms is asked only after the head is read (`grant` is `None`): a removal up to the head is known to
-    the answer, and one beyond it is an event that the hold sees. `since`: recover from this offset, whatever the
-    request says.
+    channel: Channel
+    hold: Hold
+    request: SubscribeRequest
+    grant: Grant | None = None
+
+
+async def join(
+    connection: ClientConnection, joiner: Joiner, allowance: Allowance, *, since: int | None = None
+) -> Joining:
+    """As `join_all`, of one channel. Raises what refuses it."""
+    result = (await join_all(connection, [joiner], allowance, since=since))[0]
+    if isinstance(result, codes.CommandError):
+        raise result
+    return result
+
+
+async def join_all(
+    connection: ClientConnection, joiners: Sequence[Joiner], allowance: Allowance, *, since: int | None = None
+) -> list[Joining | codes.CommandError]:
+    """Subscribe at the broker, read, authorise: in this order, each for all channels at once.
+
+    The holds of those that are refused are dropped, and all of them when it fails. Membership of rooms is asked only
+    after the heads are read: a removal up to the head is known to the answer, and one beyond it is an event that the
+    hold sees. `since`: recover from this offset, whatever the request says.
     """
     core = connection.core
     try:
-        await core.hub.join_broker(channel)
-        result, head, grant = await _read_and_ask(connection, channel, request, allowance, grant=grant, since=since)
-        hold.check(head)
+        await core.hub.join_broker(joiner.channel for joiner in joiners)
+        results: dict[int, Joining | codes.CommandError] = {}
+        left = list(range(len(joiners)))
+        for _ in range(MAX_TRIES):
+            tried = await _read_and_ask(connection, [joiners[i] for i in left], allowance, since)
+            results.update(zip(left, tried, strict=True))
+            left = [i for i in left if _is_ahead(results[i])]
+            if not left:
+                break
+            for i in left:
+                # They came in beyond the head: a removal before that, which this node would be told next, is history.
+                await core.hub.reach(joiners[i].channel, cast(Joining, results[i]).grant.since)
+        for i in left:
+            results[i] = codes.INTERNAL.saying("membership changes too fast")
+        return [_settled(joiner, results[i], core) for i, joiner in enumerate(joiners)]
     except BaseException:
-        core.hub.drop_hold(channel, hold)
+        for joiner in joiners:
+            core.hub.drop_hold(joiner.channel, joiner.hold)
         raise
-    result.expires = grant.expires_at > 0
-    result.ttl = ttl(core, grant.expires_at)
-    if grant.pair is not None:
-        channel.pair = grant.pair
-    return Joining(channel, hold, result, head, request, grant, core.hub)
 
 
 async def _read_and_ask(
-    connection: ClientConnection,
-    channel: Channel,
-    request: SubscribeRequest,
-    allowance: Allowance,
-    *,
-    grant: Grant | None,
-    since: int | None,
-) -> tuple[SubscribeResult, int, Grant]:
-    core = connection.core
-    for _ in range(MAX_TRIES):
-        result, head = await _recover(connection, channel, request, allowance, since)
-        found = grant or await core.authoriser.subscribe(connection.identity, channel.name, request.token)
-        if found.since <= head:
-            return result, head, found
-        # They came in beyond the head: a removal before that, which this node would be told next, is history.
-        await core.hub.reach(channel, found.since)
-    raise codes.INTERNAL.saying("membership changes too fast")
+    connection: ClientConnection, joiners: Sequence[Joiner], allowance: Allowance, since: int | None
+) -> list[Joining | codes.CommandError]:
+    hub, authoriser = connection.core.hub, connection.core.authoriser
+    afters = [_recovers_from(joiner, since) for joiner in joiners]
+    wanted = [(joiner.channel, after) for joiner, after in zip(joiners, afters, strict=True)]
+    durable = [each for each in wanted if each[0].options.durable]
+    read = iter(await hub.read_positions(durable, allowance.limit, allowance.max_bytes))
+    pages = [next(read) if joiner.channel.options.durable else None for joiner in joiners]
+    asked = [joiner for joiner in joiners if joiner.grant is None]
+    found = iter(
+        await authoriser.subscribe_all(connection.identity, [(each.channel.name, each.request.token) for each in asked])
+        if asked
+        else ()
+    )
+    results: list[Joining | codes.CommandError] = []
+    for joiner, after, page in zip(joiners, afters, pages, strict=True):
+        grant = joiner.grant or next(found)
+        if isinstance(grant, codes.CommandError):
+            results.append(grant)
+            continue
+        result = _result(joiner, after, page, allowance, sure=since is not None)
+        head = page.head.offset if page is not None else 0
+        results.append(Joining(joiner.channel, joiner.hold, result, head, joiner.request, grant, hub))
+    return results
 
 
-async def _recover(
-    connection: ClientConnection,
-    channel: Channel,
-    request: SubscribeRequest,
-    allowance: Allowance,
-    since: int | None,
-) -> tuple[SubscribeResult, int]:
-    """What the client missed, all or nothing, and the head that the reply names."""
-    options = channel.options
+def _is_ahead(result: Joining | codes.CommandError) -> bool:
+    return isinstance(result, Joining) and result.grant.since > result.head
+
+
+def _settled(joiner: Joiner, result: Joining | codes.CommandError, core: Core) -> Joining | codes.CommandError:
+    """The subscription as it may go live; dropped where it is refused, or the user was removed meanwhile."""
+    if isinstance(result, Joining):
+        try:
+            joiner.hold.check(result.head)
+        except codes.PERMISSION_DENIED as error:
+            result = error
+    if isinstance(result, codes.CommandError):
+        core.hub.drop_hold(joiner.channel, joiner.hold)
+        return result
+    grant = result.grant
+    result.result.expires = grant.expires_at > 0
+    result.result.ttl = ttl(core, grant.expires_at)
+    if grant.pair is not None:
+        joiner.channel.pair = grant.pair
+    return result
+
+
+def _recovers_from(joiner: Joiner, since: int | None) -> int | None:
+    """The offset after which the subscriber wants what it missed; `None`: it does not recover."""
+    request, options = joiner.request, joiner.channel.options
+    if since is None and request.recover:
+        recoverable = options.force_recovery or (request.recoverable and options.allow_recovery)
+        return request.offset if recoverable or options.allow_recovery else None
+    return since
+
+
+def _result(
+    joiner: Joiner, after: int | None, page: Page | None, allowance: Allowance, *, sure: bool
+) -> SubscribeResult:
+    """What the client missed, all or nothing, and the head that the reply names. `sure`: whatever the epoch."""
+    request, options = joiner.request, joiner.channel.options
     result = SubscribeResult()
-    if not options.durable:
-        return result, 0
-    recoverable = options.force_recovery or (request.recoverable and options.allow_recovery)
-    positioned = options.force_positioning or (request.positioned and options.allow_positioning)
-    after, epoch = since, ""
-    if since is None and request.recover and (recoverable or options.allow_recovery):
-        after, epoch = request.offset, request.epoch
-    page = await connection.core.hub.read_position(channel, after, allowance.limit, allowance.max_bytes)
-    result.recoverable = recoverable
-    result.positioned = positioned
-    if recoverable or positioned or after is not None:
+    if page is None:
+        return result
+    result.recoverable = options.force_recovery or (request.recoverable and options.allow_recovery)
+    result.positioned = options.force_positioning or (request.positioned and options.allow_positioning)
+    if result.recoverable or result.positioned or after is not None:
         result.epoch = page.head.epoch
         result.offset = page.head.offset
     result.was_recovering = request.recover
     if after is not None:
         complete = page.head.offset - after == len(page.publications)
-        result.recovered = (
-            complete and (since is not None or epoch == page.head.epoch) and allowance.take(page.publications)
-        )
+        result.recovered = complete and (sure or request.epoch == page.head.epoch) and allowance.take(page.publications)
         if result.recovered and page.publications:
             result.publications = [stamped(options, each) for each in page.publications]
-    return result, page.head.offset
+    return result
 
 
 async def subscribe_by_server(connection: ClientConnection, name: str, *, since: int | None = None) -> None:
@@ -158,7 +205,8 @@ async def subscribe_by_server(connection: ClientConnection, name: str, *, since:
     channel, hold = core.hub.hold(name, options, connection.user)
     grant = Grant() if since is None else None
     request = SubscribeRequest(channel=name)
-    joining = await join(connection, channel, hold, request, Allowance(core.limits), grant=grant, since=since)
+    joiner = Joiner(channel, hold, request, grant)
+    joining = await join(connection, joiner, Allowance(core.limits), since=since)
     if connection.phase == ENDED or connection.channel(name) is not None:
         joining.abandon()
         return

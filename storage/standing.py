@@ -60,12 +60,12 @@ class StandingStore:
             return Entrance(True)
         return await self._entrances.ask(_Connecting(user_id, session_id, rooms if str(user_id) == user else 0))
 
-    async def membership(self, room_id: UUID, user: str) -> Membership | None:
-        """`None`: the user is no member. The answer is not older than the question."""
+    async def memberships(self, user: str, room_ids: Sequence[UUID]) -> Sequence[Membership | None]:
+        """For each room; `None`: the user is no member. The answers are not older than the question."""
         user_id = _uuid(user)
         if user_id is None or str(user_id) != user:  # another spelling is another user, whom no removal would find
-            return None
-        return await self._memberships.ask((room_id, user_id))
+            return [None] * len(room_ids)
+        return await self._memberships.ask_all((room_id, user_id) for room_id in room_ids)
 
     async def _fetch_entrances(self, questions: Sequence[_Connecting]) -> Sequence[Entrance]:
         rows = await self._database.fetch(_SQL["entrances"], *map(list, zip(*questions, strict=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from realtime.interfaces import Appended, Entry, Page
+from realtime.interfaces import Appended, Entry, Page, Span
 from realtime.protocol import StreamPosition
 from storage.database import Database
 from storage.log.client import LogClient
@@ -35,6 +35,9 @@ class PostgresLog:
 
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         return await self._reader.read(channel, after, limit, max_bytes)
+
+    async def read_all(self, spans: Sequence[Span]) -> Sequence[Page]:
+        return await self._reader.read_all(spans)
 
     async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         return await self._reader.read_back(channel, before, limit, max_bytes)

@@ -1,24 +1,23 @@
-"""Reads of the log, batched: requests of one turn of the loop, and those that come while a statement runs, share one.
+"""Reads of the log, in batches (`storage.batches`).
 
 After a restart, thousands of clients of one room ask for the same messages at once: equal requests share one answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import asyncpg
 
-from realtime.interfaces import LogUnavailable, Page
+from realtime.interfaces import LogUnavailable, Page, Span
 from realtime.protocol import Publication, StreamPosition
+from storage.batches import Batches
 from storage.database import Database, DatabaseUnavailable, explain
 from storage.log.publication import milliseconds, publication
 from storage.queries import load
 
 IN_FLIGHT = 2  # statements; more would only take the node's connections from others
-MAX_REQUESTS = 500  # in a statement
 MAX_BYTES = 16 << 20  # in a statement, as the requests' limits let expect; one alone may ask for more
 USUAL_BYTES = 256  # of a message
 _UNLIMITED = 1 << 62
@@ -35,7 +34,7 @@ class _Request(NamedTuple):
     back: bool
 
 
-def _request(channel: str, offset: int, limit: int, max_bytes: int | None, *, back: bool) -> _Request:
+def _request(channel: str, offset: int, limit: int, max_bytes: int | None = None, *, back: bool) -> _Request:
     """Within what PostgreSQL takes, so that a strange request fails alone: an offset comes from a client as 64 bits
     without a sign, and a name that PostgreSQL cannot hold is that of a channel without messages."""
     try:
@@ -56,22 +55,30 @@ class LogReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[_Request, asyncio.Future[Page]] = {}
-        self._running: set[asyncio.Task[None]] = set()
-        self._scheduled = False
+        self._pages: Batches[_Request, Page] = Batches(
+            self._fetch,
+            in_flight=IN_FLIGHT,
+            weigh=lambda request: min(request.max_bytes, request.limit * USUAL_BYTES),
+            most=MAX_BYTES,
+        )
 
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         """`MessageLog.read`."""
-        return await self._ask(_request(channel, after, limit, max_bytes, back=False))
+        return (await self._ask([_request(channel, after, limit, max_bytes, back=False)]))[0]
+
+    async def read_all(self, spans: Sequence[Span]) -> Sequence[Page]:
+        """`MessageLog.read_all`."""
+        return await self._ask([_request(*span, back=False) for span in spans])
 
     async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         """`MessageLog.read_back`."""
-        return await self._ask(_request(channel, _UNLIMITED if before is None else before, limit, max_bytes, back=True))
+        offset = _UNLIMITED if before is None else before
+        return (await self._ask([_request(channel, offset, limit, max_bytes, back=True)]))[0]
 
     async def heads(self, channels: Sequence[str]) -> dict[str, StreamPosition]:
         """`MessageLog.heads`."""
         names = list(dict.fromkeys(channels))
-        pages = await asyncio.gather(*(self._ask(_request(name, 0, 0, 0, back=False)) for name in names))
+        pages = await self._ask([_request(name, 0, 0, 0, back=False) for name in names])
         return {name: page.head for name, page in zip(names, pages, strict=True)}
 
     async def clear(self, channel: str) -> StreamPosition:
@@ -85,59 +92,16 @@ class LogReader:
 
     async def close(self) -> None:
         """Let running statements end."""
-        if self._running:
-            await asyncio.wait(self._running)
+        await self._pages.close()
 
-    def _ask(self, request: _Request) -> asyncio.Future[Page]:
-        future = self._waiting.get(request)
-        if future is None:
-            loop = asyncio.get_running_loop()
-            future = self._waiting[request] = loop.create_future()
-            if not self._scheduled:
-                self._scheduled = True
-                loop.call_soon(self._start)
-        # Shielded: a caller that gives up must not take the answer from the others.
-        return asyncio.shield(future)
-
-    def _start(self) -> None:
-        self._scheduled = False
-        while self._waiting and len(self._running) < IN_FLIGHT:
-            task = asyncio.create_task(self._run(self._take()))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._start()
-
-    def _take(self) -> dict[_Request, asyncio.Future[Page]]:
-        batch: dict[_Request, asyncio.Future[Page]] = {}
-        size = 0
-        for request in list(self._waiting):
-            size += min(request.max_bytes, request.limit * USUAL_BYTES)
-            if batch and (size > MAX_BYTES or len(batch) >= MAX_REQUESTS):
-                break
-            batch[request] = self._waiting.pop(request)
-        return batch
-
-    async def _run(self, batch: dict[_Request, asyncio.Future[Page]]) -> None:
+    async def _ask(self, requests: Sequence[_Request]) -> list[Page]:
         try:
-            rows = await self._database.fetch(
-                _READ,
-                [request.channel for request in batch],
-                [request.after for request in batch],
-                [request.limit for request in batch],
-                [request.max_bytes for request in batch],
-                [request.back for request in batch],
-            )
-            pages = _pages(len(batch), rows)
-        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-            for future in batch.values():
-                future.set_exception(LogUnavailable(explain(error)))
-                future.exception()  # each caller has its own; this one may have none left
-            return
-        for future, page in zip(batch.values(), pages, strict=True):
-            future.set_result(page)
+            return await self._pages.ask_all(requests)
+        except DatabaseUnavailable as error:
+            raise LogUnavailable(explain(error)) from error
+
+    async def _fetch(self, requests: Sequence[_Request]) -> list[Page]:
+        return _pages(len(requests), await self._database.fetch(_READ, *map(list, zip(*requests, strict=True))))
 
 
 def _pages(number: int, rows: Sequence[asyncpg.Record]) -> list[Page]:

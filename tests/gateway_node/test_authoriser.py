@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from collections.abc import Sequence
 
 import pytest
 
@@ -36,9 +37,10 @@ class Standing:
         found = [uuid.UUID(room) for room, member in self.rooms if member == user][:rooms]
         return Entrance(not {user, session} & self.barred, 7 if rooms else None, found)
 
-    async def membership(self, room_id: uuid.UUID, user: str) -> Membership | None:
+    async def memberships(self, user: str, room_ids: Sequence[uuid.UUID]) -> list[Membership | None]:
         await self._trouble()
-        return Membership(3, ("alice", "bob")) if (str(room_id), user) in self.rooms else None
+        member = Membership(3, ("alice", "bob"))
+        return [member if (str(room_id), user) in self.rooms else None for room_id in room_ids]
 
     async def _trouble(self) -> None:
         if self.failure:

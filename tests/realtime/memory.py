@@ -23,6 +23,7 @@ from realtime.interfaces import (
     Page,
     PresenceStats,
     PresenceUnavailable,
+    Span,
 )
 from realtime.namespaces import Namespaces
 from realtime.protocol import ClientInfo, Publication, StreamPosition
@@ -72,6 +73,9 @@ class MemoryLog:
         kept = [each for _, each in self.rows.get(channel, ()) if each.offset > after and each.offset >= first]
         return Page(_fitting(kept[:limit], max_bytes), self.head(channel), first)
 
+    async def read_all(self, spans: Sequence[Span]) -> list[Page]:
+        return [await self.read(*span) for span in spans]
+
     async def read_back(self, channel: str, before: int | None, limit: int, max_bytes: int | None = None) -> Page:
         await self._answer()
         kept = [each for _, each in self.rows.get(channel, ()) if before is None or each.offset < before]
@@ -115,8 +119,8 @@ class MemoryBroker:
         self.on_message: Callable[[str, bytes], None] = lambda channel, message: None
         self.on_control: Callable[[bytes], None] = lambda message: None
 
-    async def subscribe(self, channel: str) -> None:
-        self.subscribed.add(channel)
+    async def subscribe(self, *channels: str) -> None:
+        self.subscribed.update(channels)
         await asyncio.sleep(0)
         if self.away:
             raise BrokerUnavailable
@@ -205,6 +209,17 @@ class RuleAuthoriser:
             raise codes.PERMISSION_DENIED
         since = self.since.get((channel, identity.user), 0)
         return replace(grant, pair=self.pairs.get(channel), since=since)
+
+    async def subscribe_all(
+        self, identity: Identity, asked: Sequence[tuple[str, str]]
+    ) -> list[Grant | codes.CommandError]:
+        answers: list[Grant | codes.CommandError] = []
+        for channel, token in asked:
+            try:
+                answers.append(await self.subscribe(identity, channel, token))
+            except codes.CommandError as error:
+                answers.append(error)
+        return answers
 
     async def _may(self, identity: Identity, channel: str, subscribed: bool) -> bool:
         return subscribed

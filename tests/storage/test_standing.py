@@ -130,10 +130,10 @@ async def test_membership_tells_since_when_and_the_pair(
     group = await make_room(connection, ada.id, since=41)
     pair = sorted((str(ada.id), str(bob.id)))
     direct = await make_room(connection, ada.id, bob.id, direct_key=":".join(pair))
-    assert await standing.membership(group, str(ada.id)) == Membership(41)
-    assert await standing.membership(direct, str(bob.id)) == Membership(0, (pair[0], pair[1]))
-    assert await standing.membership(group, str(bob.id)) is None
-    assert await standing.membership(uuid4(), str(ada.id)) is None
+    assert await standing.memberships(str(ada.id), [group]) == [Membership(41)]
+    assert await standing.memberships(str(bob.id), [direct]) == [Membership(0, (pair[0], pair[1]))]
+    assert await standing.memberships(str(bob.id), [group]) == [None]
+    assert await standing.memberships(str(ada.id), [uuid4()]) == [None]
 
 
 @pytest.mark.parametrize("spelling", [str.upper, lambda user: user.replace("-", ""), lambda user: f"{{{user}}}"])
@@ -142,7 +142,7 @@ async def test_another_spelling_of_an_id_is_no_member(
 ) -> None:
     """A removal names the user as the database spells it, and would not find them."""
     room = await make_room(connection, ada.id)
-    assert await standing.membership(room, spelling(str(ada.id))) is None
+    assert await standing.memberships(spelling(str(ada.id)), [room]) == [None]
     assert (await standing.entrance(spelling(str(ada.id)), "", 9)).rooms == ()
 
 
@@ -151,8 +151,8 @@ async def test_what_is_asked_in_one_turn_is_one_statement(ada: User, connection:
     standing = StandingStore(database)
     rooms = [await make_room(connection, ada.id) for _ in range(100)]
     try:
-        answers = await asyncio.gather(*(standing.membership(room, str(ada.id)) for room in rooms))
-        assert answers == [Membership(0)] * 100
+        answers = await asyncio.gather(*(standing.memberships(str(ada.id), [room]) for room in rooms))
+        assert answers == [[Membership(0)]] * 100
         assert database.statements == 1
         entrances = await asyncio.gather(*(standing.entrance(str(uuid4()), "", 9) for _ in range(99)))
         assert all(each.allowed and not each.rooms for each in entrances)

@@ -102,8 +102,8 @@ class NoStores:
     async def entrance(self, user: str, session: str, rooms: int = 0) -> Entrance:
         return Entrance(user != "disabled")
 
-    async def membership(self, room_id: object, user: str) -> None:
-        return None
+    async def memberships(self, user: str, room_ids: Sequence[object]) -> list[None]:
+        return [None] * len(room_ids)
 
 
 def make_services(**changes: Any) -> Services:
