@@ -69,6 +69,48 @@ class Sender:
         self._socket.close()
 
 
+def opened(
+    port: int, dialogues: Sequence[Sequence[bytes]], at_once: int = BATCH
+) -> list[tuple[socket.socket, list[bytes]]]:
+    """A connection for each dialogue: its first commands, numbered from 1, sent in one frame and answered.
+
+    Returns the sockets, and the replies and pushes that came on each until then. Raises `Refused`.
+    """
+    made: list[tuple[socket.socket, list[bytes]]] = []
+    for start in range(0, len(dialogues), at_once):
+        batch = dialogues[start : start + at_once]
+        sockets = [_connected(port) for _ in batch]
+        for each in sockets:
+            each.sendall(HANDSHAKE)
+        for each, commands in zip(sockets, batch, strict=True):
+            rest = _expect(each, b"", b"\r\n\r\n")
+            assert rest.startswith(b"HTTP/1.1 101 "), rest
+            each.sendall(frame(b"\n".join(commands)))
+        for each, commands in zip(sockets, batch, strict=True):
+            answers = _expect(each, b"", b'"id":%d,' % len(commands))
+            if b'"error":' in answers:
+                raise Refused(answers.decode(errors="replace"))
+            while (lines := messages(answers)) is None:
+                answers += each.recv(CHUNK)
+            made.append((each, lines))
+    return made
+
+
+def messages(frames: bytes) -> list[bytes] | None:
+    """The lines in a server's frames; `None` where the last frame is not complete."""
+    found: list[bytes] = []
+    start, size = 0, len(frames)
+    while start < size:
+        short = frames[start + 1] if start + 1 < size else 0
+        body = start + 2 + {126: 2, 127: 8}.get(short, 0)
+        end = body + (short if short < 126 else int.from_bytes(frames[start + 2 : body], "big"))
+        if end > size or body > size:
+            return None
+        found += frames[body:end].split(b"\n")
+        start = end
+    return found
+
+
 class Readers:
     """Connected sockets, and the bytes that came in on all of them."""
 
@@ -92,24 +134,11 @@ class Readers:
 
         Raises `Refused`.
         """
-        sockets: list[socket.socket] = []
-        for start in range(0, len(tokens), BATCH):
-            opened = [_connected(port) for _ in tokens[start : start + BATCH]]
-            for each in opened:
-                each.sendall(HANDSHAKE)
-            for index, each in enumerate(opened, start):
-                rest = _expect(each, b"", b"\r\n\r\n")
-                commands = [command(1, connect={"token": tokens[index]})]
-                if channel is not None:
-                    commands.append(command(2, subscribe={"channel": channel(index)}))
-                each.sendall(frame(b"\n".join(commands)))
-                assert rest.startswith(b"HTTP/1.1 101 "), rest
-            for each in opened:
-                answers = _expect(each, b"", b'"id":1' if channel is None else b'"id":2')
-                if b'"error":' in answers:
-                    raise Refused(answers.decode(errors="replace"))
-            sockets += opened
-        return cls(sockets)
+        commands = [[command(1, connect={"token": token})] for token in tokens]
+        if channel is not None:
+            for index, each in enumerate(commands):
+                each.append(command(2, subscribe={"channel": channel(index)}))
+        return cls([made for made, _ in opened(port, commands)])
 
     def receive(self, expected: int, patience: float = 20.0) -> int:
         """Read until `expected` bytes have come in on all sockets together, or nothing for `patience` seconds."""
