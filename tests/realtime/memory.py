@@ -115,12 +115,14 @@ class MemoryBroker:
     def __init__(self, network: MemoryNetwork) -> None:
         self.network = network
         self.subscribed: set[str] = set()
+        self.asked: list[tuple[str, ...]] = []
         self.away = False
         self.on_message: Callable[[str, bytes], None] = lambda channel, message: None
         self.on_control: Callable[[bytes], None] = lambda message: None
 
     async def subscribe(self, *channels: str) -> None:
         self.subscribed.update(channels)
+        self.asked.append(channels)
         await asyncio.sleep(0)
         if self.away:
             raise BrokerUnavailable

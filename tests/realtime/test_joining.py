@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -537,3 +538,22 @@ async def test_in_a_group_joins_are_for_those_who_ask(cluster: Cluster) -> None:
     await two.connected("ben")
     await turns()
     assert events(ana, ROOM) == []
+
+
+async def test_what_connects_in_one_turn_is_subscribed_together() -> None:
+    """Each confirmation of the broker is a round trip, and a turn of the loop for whoever waits."""
+    cluster = Cluster(1)
+    node = cluster.nodes[0]
+    rooms = [f"room:{uuid.uuid4()}" for _ in range(3)]
+    for room in rooms:
+        cluster.add("ana", room)
+    clients = [node.client() for _ in range(2)]
+    replies = await asyncio.gather(
+        *(client.ask(connect={"token": user}) for client, user in zip(clients, ("ana", "bob"), strict=True))
+    )
+    assert [set(reply["connect"]["subs"]) for reply in replies] == [{"user:ana", *rooms}, {"user:bob"}]
+    assert [set(asked) for asked in node.broker.asked] == [{"user:ana", "user:bob", *rooms}]
+    other = await node.connected("bob")
+    assert len(node.broker.asked) == 1, "the broker has it already"
+    await other.ask(subscribe={"channel": "chat:x"})
+    assert node.broker.asked[1:] == [("chat:x",)]
