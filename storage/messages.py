@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import asyncpg
 
 # What `change_message` and the functions around it answer beyond `append_messages`.
-MISSING, CHANGED, UNCHANGED, FULL = range(5, 9)
+MISSING, CHANGED, UNCHANGED, FULL, OUTSIDE = range(5, 10)
 
 _SQL = load("messages")
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +49,10 @@ class Unchanged(Exception):
 
 class Full(Exception):
     """There are as many of them as there may be."""
+
+
+class NoMember(Exception):
+    """Whoever makes the change is not in the room, or not any more."""
 
 
 class Standing(Struct, frozen=True):
@@ -182,7 +186,7 @@ class MessageStore:
         """Make of a message as it was read in `row` what is in `changed`, and tell of it by `event`.
 
         `edited_at` says that its words are others now. `spoken`: it is something said, which archived rooms and muted
-        people do not get to do. Raises `NoSuchMessage`, `ChangedMeanwhile`, `Refused`.
+        people do not get to do. Raises `NoSuchMessage`, `NoMember`, `ChangedMeanwhile`, `Refused`.
         """
         words = changed.words.replace("\0", " ") if edited_at else None
         return await self.settle(
@@ -220,7 +224,7 @@ class MessageStore:
 
     async def settle(self, statement: str, event: MessageEvent, *args: Any) -> Done:
         """Run a statement that answers as `change_message` does, once more where its outcome is unknown: with the same
-        event it is safe. Raises `NoSuchMessage`, `ChangedMeanwhile`, `Unchanged`, `Full`, `Refused`."""
+        event it is safe. Raises `NoSuchMessage`, `NoMember`, `ChangedMeanwhile`, `Unchanged`, `Full`, `Refused`."""
         try:
             row = await self._database.fetchrow(statement, *args)
         except DatabaseUnavailable:
@@ -235,6 +239,8 @@ class MessageStore:
             raise Unchanged
         if status == FULL:
             raise Full
+        if status == OUTSIDE:
+            raise NoMember
         time = milliseconds(row["created_at"]) if row["created_at"] else 0
         if status in (ID_TAKEN, CLOSED, SILENCED):
             outcome = Outcome(status, time=time)

@@ -35,7 +35,7 @@ class PinStore:
     async def change(self, event: MessageEvent, actor: UUID, *, adding: bool, most: int) -> Done:
         """Pin the message that the event is about, or unpin it; a room has at most `most`.
 
-        Raises `NoSuchMessage`, `ChangedMeanwhile` (it is deleted), `Unchanged`, `Full`, `Refused`.
+        Raises `NoSuchMessage`, `NoMember`, `ChangedMeanwhile` (it is deleted), `Unchanged`, `Full`, `Refused`.
         """
         return await self._messages.settle(
             _SQL["change"],

@@ -39,7 +39,7 @@ class ReactionStore:
         """Give the event's emoji to the message that it is about, or take it back; the event gets its count.
 
         A message has at most `most_emoji` different ones, and names the first `most_listed` users of each. Raises
-        `NoSuchMessage`, `ChangedMeanwhile` (it is deleted), `Unchanged`, `Full`, `Refused`.
+        `NoSuchMessage`, `NoMember`, `ChangedMeanwhile` (it is deleted), `Unchanged`, `Full`, `Refused`.
         """
         return await self._messages.settle(
             _SQL["change"],

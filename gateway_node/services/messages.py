@@ -22,7 +22,7 @@ from realtime.protocol import ClientInfo, raw
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
 from storage.log.publication import milliseconds
-from storage.messages import ChangedMeanwhile, Done, MessageStore, NoSuchMessage, Row, Standing, shown
+from storage.messages import ChangedMeanwhile, Done, MessageStore, NoMember, NoSuchMessage, Row, Standing, shown
 
 MAX_PAGE = 100  # messages
 PAGE_BYTES = 512 * 1024  # half an outbox, as for history; a page has one message at least
@@ -240,6 +240,8 @@ class Messages:
                 continue
             except NoSuchMessage:
                 raise codes.NOT_FOUND.saying("the room has no such message") from None
+            except NoMember:  # the removal was faster
+                raise codes.UNKNOWN_CHANNEL from None
             except Refused as error:
                 raise codes.PERMISSION_DENIED.saying(str(error)) from None
         raise codes.CONFLICT

@@ -188,13 +188,17 @@ async def locked(server: Server, channel: str) -> AsyncIterator[None]:
 
 
 # A change of a room takes the channel's lock before it appends.
-_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'append_messages|lock_room'"
+_WAITING = "from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'append_messages|lock_room|change_message'"
 
 
-async def append_waits(server: Server) -> None:
-    """Return when an append waits for a lock."""
+async def append_waits(server: Server, count: int = 1) -> None:
+    """Return when so many appends wait for a lock."""
+
+    async def waiting() -> bool:
+        return bool(await connection.fetchval(f"select count(*) >= $1 {_WAITING}", count))
+
     async with database(server) as connection:
-        await poll(lambda: connection.fetchval(f"select pid {_WAITING}"), "an append waits")
+        await poll(waiting, f"{count} appends wait")
 
 
 async def end_waiting_append(server: Server) -> None:

@@ -15,10 +15,12 @@ from loadtest.server import Server
 from tests.invariants.conftest import (
     Room,
     append_waits,
+    database,
     locked,
     poll,
     register,
     room,
+    rows_of,
     strike,
     whole,
 )
@@ -179,6 +181,30 @@ async def test_i7_a_subscribe_that_waits_for_the_log_while_the_removal_commits_e
             await removal
             await expelled(guest, people.channel, PROMPT)
             await assert_shut_out(guest, people.channel)
+
+
+async def test_i7_an_edit_that_waits_behind_the_removal_is_not_done(server: Server) -> None:
+    """I7: the edit was allowed when it came, and the room's lock goes to the removal first."""
+    async with room(server, nodes=(0, 1)) as people:
+        owner, member = people.people
+        said = message("mine")
+        await member.publish(people.channel, said)
+        async with locked(server, people.channel):
+            removal = owner.ask_soon(
+                rpc={"method": "room.remove", "data": {"room_id": people.id, "user_id": people.users[1]}}
+            )
+            await append_waits(server)
+            change = {"room_id": people.id, "message_id": said["id"], "content": "still mine"}
+            edit = member.ask_soon(rpc={"method": "message.edit", "data": change})
+            await append_waits(server, 2)
+        await removal
+        with pytest.raises(Refused) as refused:
+            await edit
+        assert refused.value.code == 102
+        async with database(server) as connection:
+            rows = await rows_of(connection, people.channel)
+        assert rows[-1].data["event"] == "member_removed"
+        assert "still mine" not in str(rows)
 
 
 @pytest.mark.parametrize("trick", ["no token", "subscription token", "another's token", "connection token"])

@@ -15,7 +15,7 @@ from realtime.messages import MessageEvent, SentMessage, StoredMessage, compose,
 from storage.database import Database
 from storage.log import LogReader
 from storage.log.append import append_batch
-from storage.messages import ChangedMeanwhile, Done, MessageStore, NoSuchMessage, Row
+from storage.messages import ChangedMeanwhile, Done, MessageStore, NoMember, NoSuchMessage, Row
 from storage.users import UserStore
 
 pytestmark = pytest.mark.integration
@@ -253,6 +253,23 @@ async def test_who_may_not_write_may_not_change_what_was_said(talk: Talk) -> Non
         await talk.edit(row, "three")
     await talk.delete(row)
     assert [each["content"] for each in await talk.log()] == ["", "", ""]
+
+
+async def test_who_is_not_in_the_room_any_more_changes_nothing(talk: Talk) -> None:
+    """The message was read while they were a member: the removal came in between."""
+    id = await talk.say("one")
+    row = await talk.row(id)
+    event = event_about(row.message, str(talk.ann), "message_edited", content="two")
+    first = await talk.edit(row, "two", event)
+    seen = await talk.row(id)
+    await talk.database.execute("delete from room_members where user_id = $1", talk.ann)
+    with pytest.raises(NoMember):
+        await talk.edit(seen, "three")
+    with pytest.raises(NoMember):
+        await talk.delete(seen)
+    again = await talk.edit(row, "two", event)  # what came before the removal is told again
+    assert again.appended.offset == first.appended.offset
+    assert [each["content"] for each in await talk.log()] == ["two", "two"]
 
 
 async def test_pages_have_no_events_in_them(talk: Talk) -> None:

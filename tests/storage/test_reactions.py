@@ -13,7 +13,7 @@ from realtime.interfaces import Refused
 from realtime.messages import MessageEvent, Reaction, SentMessage, StoredMessage, compose, event_about
 from storage.database import Database
 from storage.log.append import append_batch
-from storage.messages import ChangedMeanwhile, Done, Full, MessageStore, NoSuchMessage, Unchanged
+from storage.messages import ChangedMeanwhile, Done, Full, MessageStore, NoMember, NoSuchMessage, Unchanged
 from storage.pins import PinStore
 from storage.reactions import ReactionStore
 
@@ -25,13 +25,24 @@ LISTED, KINDS = 3, 4  # small, so that the limits are met often
 class Board:
     """A room with one message, and what is done to it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, room: UUID) -> None:
         self.database = database
-        self.room, self.author = uuid4(), uuid4()
+        self.room = room
+        self.author: UUID
         self.messages = MessageStore(database)
         self.reactions = ReactionStore(database, self.messages)
         self.pins = PinStore(database, self.messages)
         self.said: StoredMessage | None = None
+
+    async def people(self, count: int) -> list[UUID]:
+        """New members of the room."""
+        members = await self.database.fetch(
+            "with people as (insert into users (email, password_hash, role)"
+            " select gen_random_uuid(), '', 'user' from generate_series(1, $2) returning id)"
+            " insert into room_members (room_id, user_id, role) select $1, id, 'member' from people returning user_id",
+            *(self.room, count),
+        )
+        return [each["user_id"] for each in members]
 
     async def say(self, content: str) -> StoredMessage:
         entry = compose(f"room:{self.room}", str(self.author), SentMessage(uuid4(), content))
@@ -60,8 +71,10 @@ class Board:
 
 
 @pytest.fixture
-def board(database: Database) -> Board:
-    return Board(database)
+async def board(database: Database) -> Board:
+    board = Board(database, await database.fetchval("insert into rooms (kind) values ('group') returning id"))
+    (board.author,) = await board.people(1)
+    return board
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -69,7 +82,7 @@ async def test_the_summary_is_that_of_a_model(board: Board, seed: int) -> None:
     chance = random.Random(seed)
     content = 'a "quote", ,"reactions":{"👍":{"count":9}} \0 \ud7ff 1e999 }'
     await board.say(content)
-    people = [uuid4() for _ in range(6)]
+    people = await board.people(6)
     model: dict[str, list[UUID]] = {}
     for _ in range(150):
         actor, emoji, adding = chance.choice(people), chance.choice("👍❤😀🎉🔥"), chance.random() < 0.6
@@ -105,7 +118,7 @@ async def test_the_summary_is_that_of_a_model(board: Board, seed: int) -> None:
 
 async def test_whoever_was_first_is_listed(board: Board) -> None:
     await board.say("hi")
-    people = [uuid4() for _ in range(6)]
+    people = await board.people(6)
     for each in people:
         await board.react(each, "👍")
     await board.react(people[4], "👍", adding=False)  # is not listed
@@ -117,10 +130,8 @@ async def test_whoever_was_first_is_listed(board: Board) -> None:
 async def test_a_change_that_is_tried_again_happens_once(board: Board) -> None:
     """The outcome of the first attempt may have been lost, and others may have come since."""
     said = await board.say("hi")
-    ann, ben = uuid4(), uuid4()
+    ann, ben = await board.people(2)
     added, pinned = board.event(ann, "👍"), board.event(board.author)
-    await board.database.execute("insert into users (id, email, password_hash, role) values ($1, 'a', '', 'user')",
-                                 board.author)  # fmt: skip
     first = await board.react(ann, "👍", event=added), await board.pin(board.author, event=pinned)
     await board.react(ben, "👍")
     again = await board.react(ann, "👍", event=added), await board.pin(board.author, event=pinned)
@@ -134,7 +145,7 @@ async def test_a_change_that_is_tried_again_happens_once(board: Board) -> None:
 
 async def test_a_hundred_at_once_are_all_counted(board: Board) -> None:
     await board.say("hi")
-    people = [uuid4() for _ in range(100)]
+    people = await board.people(100)
     done = await asyncio.gather(*(board.react(each, "👍") for each in people))
     counts = [msgspec.json.decode(each.event.data, type=MessageEvent).count for each in done]
     assert sorted(counts) == list(range(1, 101))  # type: ignore[type-var]
@@ -144,7 +155,6 @@ async def test_a_hundred_at_once_are_all_counted(board: Board) -> None:
 
 async def test_what_is_refused_changes_nothing(board: Board) -> None:
     ann = board.author
-    await board.database.execute("insert into users (id, email, password_hash, role) values ($1, 'a', '', 'user')", ann)
     for number in range(3):
         said = await board.say(str(number))
         if number < 2:
@@ -175,3 +185,15 @@ async def test_what_is_refused_changes_nothing(board: Board) -> None:
         await board.react(ann, "👍")
     assert await board.database.fetchval("select count(*) from reactions") == 0
     assert await board.database.fetchval("select count(*) from pins") == 2
+
+
+async def test_who_is_not_in_the_room_any_more_neither_reacts_nor_pins(board: Board) -> None:
+    await board.say("hi")
+    ann = board.author
+    await board.react(ann, "👍")
+    await board.database.execute("delete from room_members")
+    for change in (board.react(ann, "❤"), board.react(ann, "👍", adding=False), board.pin(ann)):
+        with pytest.raises(NoMember):
+            await change
+    assert (await board.stored()).reactions == {"👍": Reaction(1, [str(ann)])}
+    assert await board.database.fetchval("select count(*) from pins") == 0
