@@ -1,20 +1,24 @@
 """An S3 server for tests: `rclone serve s3` over a folder. It verifies signatures and knows multipart uploads.
 
-What it does not do as S3 does: it answers a range with status 200 (and the right bytes).
+It answers a range with the right bytes and headers, but with status 200, which clients of S3 refuse: `_Corrected` in
+front of it says 206 and passes everything else on as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
@@ -34,6 +38,8 @@ def s3_server(root: Path) -> Iterator[S3]:
     bucket.mkdir(parents=True)
     port, key, secret = _free_port(), secrets.token_hex(8), secrets.token_hex(16)
     rclone = Path(sys.executable).with_name("rclone")
+    front = ThreadingHTTPServer(("127.0.0.1", 0), type("Front", (_Corrected,), {"behind": port}))
+    threading.Thread(target=front.serve_forever, daemon=True).start()
     process = subprocess.Popen(
         [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{key},{secret}", root],
         env={"HOME": str(root), "PATH": os.environ.get("PATH", ""), "RCLONE_CONFIG": ""},
@@ -50,14 +56,45 @@ def s3_server(root: Path) -> Iterator[S3]:
         environment = {
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
-            "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT": f"http://127.0.0.1:{front.server_port}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
         }
         yield S3("s3://bucket/files", environment, bucket / "files")
     finally:
+        front.shutdown()
+        front.server_close()
         process.kill()
         process.wait()
+
+
+class _Corrected(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    behind: int  # the port of rclone
+
+    def pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.behind)) as server:
+            server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():  # `Host` too: it is signed
+                server.putheader(name, value)
+            server.endheaders(body)
+            answer = server.getresponse()
+            content = answer.read()
+        self.send_response_only(206 if "Content-Range" in answer.headers else answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in {"connection", "transfer-encoding", "content-length"}:
+                self.send_header(name, value)
+        size = answer.headers["Content-Length"] if self.command == "HEAD" else str(len(content))
+        if size is not None and answer.status != 204:
+            self.send_header("Content-Length", size)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def _free_port() -> int:

@@ -470,7 +470,12 @@ async def test_clients_fetch_from_the_cloud_themselves(cloud: World) -> None:
     assert found.headers["content-type"] == "image/png"
     assert found.headers["content-disposition"].endswith("filename*=UTF-8''photo%20%E2%98%95.png")
     assert (await cloud.get(f"/v1/files/{said['id']}", cloud.eve)).status_code == 404
+    part = httpx.get(sent.headers["location"], headers={"Range": "bytes=-7"}, trust_env=False)
+    assert (part.status_code, part.content) == (206, data[-7:])
     assert (await cloud.get(f"/v1/files/{said['id']}?inline=1")).content == data, "which the cloud would not show"
+    part = await cloud.get(f"/v1/files/{said['id']}?inline=1", Range="bytes=1000-1999")
+    assert (part.status_code, part.content) == (206, data[1000:2000])
+    assert part.headers["content-range"] == f"bytes 1000-1999/{len(data)}"
     assert (await cloud.get(f"/v1/files/{said['id']}/thumbnail")).status_code == 200
     head = await cloud.client.head(f"/v1/files/{said['id']}", headers=cloud.headers())
     assert head.headers["content-length"] == str(len(data))
