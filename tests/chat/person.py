@@ -168,7 +168,7 @@ class Person:
             content = json.dumps(body).encode()
         url = self.server.url(path, self.node if node is None else node)
         response = await self._http.request(method, url, headers=sent, content=content)
-        is_json = "json" in response.headers.get("content-type", "")
+        is_json = response.content and "json" in response.headers.get("content-type", "")
         return Answer(
             response.status_code, response.headers, response.content, json.loads(response.content) if is_json else None
         )
