@@ -68,6 +68,29 @@ async def test_a_message_is_edited_and_deleted(visitors: Visitors) -> None:
     await expect(bo.room("Ana")).to_contain_text("Message deleted")
 
 
+async def test_a_click_counts_whatever_comes_meanwhile(visitors: Visitors) -> None:
+    """A message that changes between press and release is drawn anew after the click."""
+    ana, bo = await visitors.registered("Ana", "Bo")
+    await ana.message(bo)
+    async with ana.page.expect_websocket() as opened:
+        await ana.page.reload()
+    line = await opened.value
+    await ana.connected()
+    await ana.send("Hello")
+    await ana.stored("Hello")
+    await bo.open("Ana")
+    await bo.sees("Hello")
+    await ana.bubble("Hello").hover()
+    await ana.bubble("Hello").get_by_role("button", name="More", exact=True).hover()
+    await ana.page.mouse.down()
+    async with line.expect_event("framereceived", lambda frame: "reaction_added" in str(frame)):
+        await bo.act("Hello", "React with 👍")
+    await ana.page.evaluate("new Promise((drawn) => setTimeout(drawn, 100))")
+    await ana.page.mouse.up()
+    await expect(ana.page.get_by_role("menuitem", name="Delete")).to_be_visible()
+    await expect(ana.page.locator(".reaction")).to_contain_text("👍")
+
+
 async def test_reactions(visitors: Visitors) -> None:
     ana, bo = await visitors.registered("Ana", "Bo")
     await ana.message(bo)
@@ -195,7 +218,7 @@ async def test_a_long_message_is_folded(visitors: Visitors) -> None:
             clipboardData.setData('text/plain', text);
             element.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));
         }""",
-        "\n".join(f"{number % 10}" for number in range(8000)),
+        "\n".join("x" if number % 2 else "" for number in range(10_000)) + "\nend",
     )
     await ana.composer.press("Enter")
     await bo.open("Ana")

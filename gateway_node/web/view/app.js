@@ -19,6 +19,7 @@ export class App {
   #middle = h('main', { class: 'middle' });
   #side = h('aside', { class: 'side', 'aria-label': 'Details' });
   #wasConnected = false;
+  #pressed = false; // a button that is drawn anew between press and release is never clicked
   #jump = null; // the offset that the next room is opened at
 
   constructor(chat) {
@@ -26,6 +27,9 @@ export class App {
     this.#rooms = new RoomList(chat, this);
     this.element = h('div', { class: 'shell' }, this.#banner, this.#rooms.element, this.#middle, this.#side);
     const update = soon(() => this.#update());
+    addEventListener('pointerdown', () => (this.#pressed = true), true);
+    for (const end of ['pointerup', 'pointercancel', 'contextmenu', 'blur'])
+      addEventListener(end, () => ((this.#pressed = false), update()));
     chat.on('changed', update);
     chat.on('removed', (room) => this.#removed(room));
     chat.connection.on('state', update);
@@ -122,6 +126,7 @@ export class App {
   }
 
   #update() {
+    if (this.#pressed) return;
     this.#announce();
     this.#rooms.update();
     this.#conversation?.update();
