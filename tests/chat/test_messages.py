@@ -388,6 +388,9 @@ async def test_what_happens_while_somebody_is_away_is_recovered_exactly_once(ser
         await ben.hears(room, content="secret")
         await ben.device.close()
         await ann.rpc("message.edit", room_id=room, message_id=kept["id"], content="two")
+        await ann.rpc("message.react", room_id=room, message_id=kept["id"], emoji="👍")
+        await ann.rpc("message.pin", room_id=room, message_id=kept["id"])
+        await ann.rpc("room.update", room_id=room, title="Renamed")
         await ann.rpc("message.edit", room_id=room, message_id=gone["id"], content="secret, too")
         await ann.http("DELETE", f"/v1/rooms/{room}/messages/{gone['id']}", node=1)
         new = await ann.rpc("message.send", room_id=room, content="secret three")
@@ -399,12 +402,15 @@ async def test_what_happens_while_somebody_is_away_is_recovered_exactly_once(ser
         recovered = subscription.data[seen:]
         assert [(each.get("event"), each.get("message_id"), each["content"]) for each in recovered] == [
             ("message_edited", kept["id"], "two"),
+            ("reaction_added", kept["id"], ""),
+            ("message_pinned", kept["id"], ""),
+            ("room_updated", None, "Ann named the group Renamed"),
             ("message_edited", gone["id"], ""),  # its content is gone, its place is not
             ("message_deleted", gone["id"], ""),
             (None, None, ""),
             ("message_deleted", new["id"], ""),
         ]
-        assert recovered[3]["deleted_at"]
+        assert recovered[6]["deleted_at"]
 
 
 async def test_what_was_deleted_is_nowhere_any_more(server: Server) -> None:

@@ -111,7 +111,7 @@ async def test_strangers_and_whoever_was_removed_get_nowhere(server: Server) -> 
         await ann.rpc("room.remove", room_id=target.ids["room_id"], user_id=dan.id)
         before = await target.seen()
         for outsider in (eve, dan):
-            assert await rpc_gets_in(outsider, target.ids, methods ) == []
+            assert await rpc_gets_in(outsider, target.ids, methods) == []
             assert await http_gets_in(outsider, target.ids, "{room_id}", "{message_id}", "{file_id}") == []
         assert await target.seen() == before
 

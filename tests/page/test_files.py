@@ -65,6 +65,22 @@ async def test_a_file_is_chosen_and_saved(visitors: Visitors, tmp_path: Path) ->
     await expect(bo.room("Ana")).to_contain_text("notes of today.txt")
 
 
+async def test_how_far_an_upload_is_shows(visitors: Visitors) -> None:
+    ana, bo = await visitors.registered("Ana", "Bo")
+    await ana.message(bo)
+    network = await ana.page.context.new_cdp_session(ana.page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+    await network.send("Network.emulateNetworkConditions", slow)
+    await ana.drop(dragged("big.bin", "application/octet-stream", bytes(2_000_000)))
+    bar = ana.page.get_by_role("progressbar", name="Upload of big.bin")
+    await ana.page.wait_for_function("(bar) => bar.value > 0 && bar.value < 1", arg=await bar.element_handle())
+    await network.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
+    await expect(bar).to_be_hidden()
+    await ana.page.get_by_role("button", name="Send").click()
+    await bo.open("Ana")
+    await expect(bo.page.get_by_role("button", name="Download big.bin")).to_be_visible()
+
+
 async def test_an_image_is_pasted_and_thought_better_of(visitors: Visitors) -> None:
     ana, bo = await visitors.registered("Ana", "Bo")
     await ana.message(bo)
