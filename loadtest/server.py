@@ -39,8 +39,8 @@ class RunningProcess:
 class Server:
     """`chalkwire serve` on free ports, with its data in `data_dir` and the embedded stack.
 
-    `settings` are environment variables without their prefix `CHALKWIRE_`. `command_prefix` is put before the command
-    (`taskset -c 0`). Use as a context manager.
+    `settings` are environment variables without their prefix `CHALKWIRE_`. `arguments` are further ones of the command;
+    `command_prefix` is put before it (`taskset -c 0`). Use as a context manager.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Server:
         *,
         nodes: int = 2,
         settings: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
         command_prefix: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
@@ -56,6 +57,7 @@ class Server:
         self.port, self.node_port_base = _free_ports(nodes)
         self.api_key = secrets.token_urlsafe(24)
         self.secret = secrets.token_urlsafe(32)
+        self._arguments = arguments
         self._command_prefix = command_prefix
         self._settings = {"TOKEN__HMAC_SECRET": self.secret, "API__KEY": self.api_key, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -132,6 +134,7 @@ class Server:
                     *(*self._command_prefix, sys.executable, "-m", "gateway_node", "serve"),
                     *("--nodes", str(self.nodes), "--port", str(self.port)),
                     *("--node-port-base", str(self.node_port_base), "--data-dir", str(self.data_dir)),
+                    *self._arguments,
                 ],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.async_api import Browser, async_playwright
 
-from gateway_node.demo import password_of, seed
+from gateway_node.demo import DOMAIN, password_of, seed
 from loadtest.server import Server
 from tests.page.conftest import BROWSERS, SETTINGS
 from tests.page.visitor import Visitor, Visitors
@@ -22,14 +22,6 @@ SECRET = "the pictures'"
 MOST = 150_000  # bytes of a picture
 DESKTOP = {"viewport": {"width": 1200, "height": 760}}
 PHONE = {"viewport": {"width": 390, "height": 780}, "device_scale_factor": 1.5, "is_mobile": True, "has_touch": True}
-
-
-async def sign_in(visitor: Visitor, key: str) -> None:
-    await visitor.visit()
-    await visitor.page.get_by_label("Email").fill(f"{key}@demo.example")
-    await visitor.page.get_by_label("Password").fill(password_of(SECRET))
-    await visitor.page.get_by_role("button", name="Sign in").click()
-    await visitor.connected()
 
 
 async def take(visitor: Visitor, name: str) -> None:
@@ -53,7 +45,7 @@ async def show(browser: Browser, server: Server) -> None:
     dan = await visitors.one("Dan", node=1, color_scheme="dark", **DESKTOP)
     emma = await visitors.one("Emma", node=1, color_scheme="light", **PHONE)
     for visitor, key in ((ada, "ada"), (dan, "dan"), (emma, "emma")):
-        await sign_in(visitor, key)
+        await visitor.sign_in(f"{key}@{DOMAIN}", password_of(SECRET))
         await visitor.open("Physics 8b")
     await dan.send("Me! I sit in front, so that I can film")
     await ada.sees("I sit in front")

@@ -73,6 +73,13 @@ class Visitor:
         await self.page.get_by_role("button", name="Create account").click()
         await self.connected()
 
+    async def sign_in(self, email: str, password: str) -> None:
+        await self.visit()
+        await self.page.get_by_label("Email").fill(email)
+        await self.page.get_by_label("Password").fill(password)
+        await self.page.get_by_role("button", name="Sign in").click()
+        await self.connected()
+
     async def connected(self) -> None:
         await self.page.locator('.shell[data-connection="connected"]').wait_for()
 
