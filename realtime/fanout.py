@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from realtime.codes import WRITE_ERROR
 from realtime.frames import deflated_text_frame, text_frame
@@ -21,6 +21,7 @@ from realtime.frames import deflated_text_frame, text_frame
 if TYPE_CHECKING:
     from realtime.channel import Channel
     from realtime.client import ClientConnection
+    from realtime.websocket import Transport
 
 logger = logging.getLogger("chalkwire.fanout")
 
@@ -50,34 +51,35 @@ def window(recipients: int, publications: int, since_flush: float) -> float:
 
 
 class Batch:
-    """Frames for a fixed list of readers: who subscribed later has got them with its reply."""
+    """A frame for a fixed list of readers: who subscribed later has got it with its reply.
 
-    __slots__ = ("deflated", "frame", "next", "readers")
+    It goes by their transports: at 5,000 readers nothing of a connection is in the processor's caches any more when
+    its turn comes, and to look at each on the way cost 6 % of a delivery. The list is shared, and never changed.
+    """
 
-    def __init__(self, frame: bytes, deflated: bytes | None, readers: list[ClientConnection]) -> None:
+    __slots__ = ("frame", "next", "transports")
+
+    def __init__(self, frame: bytes, transports: list[Transport]) -> None:
         self.frame = frame
-        self.deflated = deflated
-        self.readers = readers
+        self.transports = transports
         self.next = 0
 
     def write_slice(self) -> bool:
         """Write to the next readers. True when all are done."""
-        readers = self.readers[self.next : self.next + SLICE_WRITES]
-        self.next += len(readers)
         frame = self.frame
-        try:
-            if self.deflated is None:
-                for reader in readers:
-                    reader.transport.write(frame)
-            else:
-                for reader in readers:
-                    reader.transport.write(self.deflated if reader.deflate else frame)
-        except Exception:  # a transport that refuses to be written to must cost its own reader only
-            logger.exception("a slice could not be written")
-            for reader in readers:  # some have got it, some have not: they come back and recover
-                with suppress(Exception):
-                    reader.end(WRITE_ERROR)
-        return self.next >= len(self.readers)
+        transports = iter(self.transports[self.next : self.next + SLICE_WRITES])
+        self.next += SLICE_WRITES
+        while True:
+            try:
+                for transport in transports:
+                    transport.write(frame)
+                return self.next >= len(self.transports)
+            except Exception:  # a transport that refuses to be written to must cost its own reader only
+                reader = cast("ClientConnection", transport.get_protocol())
+                if reader.transport is transport:  # else it ended since the batch was made
+                    logger.exception("a frame could not be written", extra={"client": reader.client})
+                    with suppress(Exception):
+                        reader.end(WRITE_ERROR)
 
 
 def join_pushes(pushes: list[bytes]) -> Iterable[bytes]:
@@ -94,6 +96,10 @@ def join_pushes(pushes: list[bytes]) -> Iterable[bytes]:
         part.append(push)
         size += len(push) + 1
     yield b"\n".join(part)
+
+
+def _frames(pushes: list[bytes], frame: Callable[[bytes], bytes]) -> bytes:
+    return b"".join(map(frame, join_pushes(pushes)))
 
 
 class Fanout:
@@ -149,19 +155,25 @@ class Fanout:
         if len(channel.subscribers) * WRITE_SECONDS >= 0.001:
             channel.flushed_at = asyncio.get_running_loop().time()
         self.deliveries += len(pushes) * len(channel.subscribers)
-        self.send(channel, pushes, list(channel.subscribers))
+        if self._compress:
+            self.send(channel, pushes, list(channel.subscribers))
+        else:
+            self._write(channel, _frames(pushes, text_frame), channel.transports())
 
-    def send(self, channel: Channel, pushes: list[bytes], readers: list[ClientConnection]) -> None:
+    def send(self, channel: Channel, pushes: list[bytes], readers: Iterable[ClientConnection]) -> None:
         """Write pushes to some readers of a channel, after everything queued for it before."""
-        payloads = list(join_pushes(pushes))
-        frame = b"".join(text_frame(payload) for payload in payloads)
-        deflated = None
-        if self._compress and any(reader.deflate for reader in readers):
-            deflated = b"".join(deflated_text_frame(payload) for payload in payloads)
-        batch = Batch(frame, deflated, readers)
-        self.writes += len(readers)
+        plain = [reader.transport for reader in readers if not reader.deflate]
+        deflated = [reader.transport for reader in readers if reader.deflate]
+        if plain:
+            self._write(channel, _frames(pushes, text_frame), plain)
+        if deflated:
+            self._write(channel, _frames(pushes, deflated_text_frame), deflated)
+
+    def _write(self, channel: Channel, frame: bytes, transports: list[Transport]) -> None:
+        batch = Batch(frame, transports)
+        self.writes += len(transports)
         if channel.batches is None:
-            if len(readers) <= SLICE_WRITES and not self._writing:
+            if len(transports) <= SLICE_WRITES and not self._writing:
                 batch.write_slice()  # the usual small room: no queue
                 self._after_slices()
                 return
@@ -176,11 +188,9 @@ class Fanout:
     def withdraw(self, channel: Channel, reader: ClientConnection) -> None:
         """Spare a reader the frames of the channel that were not written to it yet."""
         for batch in channel.batches or ():
-            if reader in batch.readers[batch.next :]:
-                batch.readers = [
-                    *batch.readers[: batch.next],
-                    *(r for r in batch.readers[batch.next :] if r is not reader),
-                ]
+            if reader.transport in batch.transports[batch.next :]:
+                batch.transports = [each for each in batch.transports[batch.next :] if each is not reader.transport]
+                batch.next = 0
 
     def _pump(self) -> None:
         """Write slices, one channel after the other, for 2 ms; then let the loop breathe."""

@@ -55,6 +55,7 @@ class Transport(Protocol):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def is_closing(self) -> bool: ...
+    def get_protocol(self) -> asyncio.BaseProtocol: ...
 
 
 class _Sink:
@@ -74,6 +75,9 @@ class _Sink:
 
     def is_closing(self) -> bool:
         return True
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        raise NotImplementedError  # nothing fails here that one would ask it for
 
 
 SINK = _Sink()

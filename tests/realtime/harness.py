@@ -37,14 +37,20 @@ NAMESPACES = Namespaces(
 class FakeTransport:
     """The part of a transport that a connection uses; what is written is parsed by `Client`."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
         self.written: list[bytes] = []
         self.reading = True
         self.closing = False
         self.buffered = 0
 
     def write(self, data: bytes) -> None:
+        if self.closing:
+            raise RuntimeError("written to after the end")  # as asyncio's and uvloop's after `write_eof`
         self.written.append(data)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
@@ -76,8 +82,8 @@ class Client:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.transport = FakeTransport()
         self.connection = ClientConnection(node.endpoint, node.core)
+        self.transport = FakeTransport(self.connection)
         self._parser = Protocol(CLIENT, state=OPEN)
         self._next_id = 0
         self.received: list[dict[str, Any]] = []

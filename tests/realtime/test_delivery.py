@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+import realtime.fanout
 from realtime import codec, codes
 from realtime.channel import Channel, Sequence
 from realtime.hub import GAP_PATIENCE
@@ -327,16 +328,29 @@ async def test_a_transport_that_raises_stops_nobody_elses_delivery(
         node.hub.publish("chat:a", publication, "e1")
         await asyncio.sleep(0)
     assert broken.connection.transport.is_closing()
-    # Those of its slice were told to come back; all others have everything.
-    complete = 0
     for client in clients:
+        await client.until(lambda c: c.offsets == [1, 2, 3])
+
+
+async def test_who_leaves_while_a_frame_is_written_stops_nobody_elses_delivery(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(realtime.fanout, "SLICE_SECONDS", 0)
+    node = cluster.nodes[0]
+    clients = [await node.subscribed(f"u{i}", "chat:a") for i in range(200)]
+    (publication,) = store(cluster, "chat:a", 1)
+    node.hub.publish("chat:a", publication, "e1")
+    await asyncio.sleep(0)
+    leaving, staying = clients[100:150], clients[:100] + clients[150:]
+    assert not any(client.offsets for client in leaving)  # the first slice is written, theirs are not
+    for client in leaving:
+        client.connection.end(codes.SHUTDOWN)
+    for client in staying:
+        await client.until(lambda c: c.offsets == [1])
+    for client in leaving:
         client.pull()
-        if client.close is None:
-            await client.until(lambda c: c.offsets == [1, 2, 3])
-            complete += 1
-        else:
-            assert client.close[0] == 3009
-    assert complete >= 200 - 2 * 64
+        assert (client.offsets, client.close and client.close[0]) == ([], codes.SHUTDOWN.code)
+    assert not caplog.records
 
 
 OFFSETS = st.lists(st.integers(1, 12), max_size=40)
