@@ -10,7 +10,8 @@ import json
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -109,6 +110,111 @@ def messages(frames: bytes) -> list[bytes] | None:
         found += frames[body:end].split(b"\n")
         start = end
     return found
+
+
+class Publishers:
+    """Clients that publish, each up to `window` messages ahead of its acknowledgements.
+
+    Client n sends to `port_of(n)` and `channel_of(n)`. `latencies` are seconds from a write to its acknowledgement.
+    Raises `Refused` as soon as a publish is not acknowledged.
+    """
+
+    FIRST = 1_000_000  # command ids have seven digits, so all frames of a client have one size
+    ACKNOWLEDGED = b'"publish":{}'
+
+    def __init__(
+        self, tokens: Sequence[str], port_of: Callable[[int], int], channel_of: Callable[[int], str], data: Any
+    ) -> None:
+        self.latencies: list[float] = []
+        self.acknowledged = 0
+        self._poll = select.epoll()
+        self._clients: dict[int, _Publisher] = {}
+        for number, token in enumerate(tokens):
+            publish = command(self.FIRST, publish={"channel": channel_of(number), "data": data})
+            client = _Publisher(port_of(number), token, publish)
+            self._clients[client.socket.fileno()] = client
+            self._poll.register(client.socket.fileno(), select.EPOLLIN)
+
+    def saturate(self, count: int, window: int) -> float:
+        """Have `count` messages acknowledged, as fast as it goes. Returns seconds."""
+        left = count
+        started = time.monotonic()
+        for client in self._clients.values():
+            client.send(min(window, left))
+            left -= min(window, left)
+        waiting = count
+        while waiting:
+            for client, acknowledged in self._answers(20.0):
+                waiting -= acknowledged
+                again = min(acknowledged, left)
+                left -= again
+                client.send(again)
+        return time.monotonic() - started
+
+    def paced(self, rate: float, seconds: float) -> None:
+        """Send `rate` messages a second, evenly, whatever comes back; the clients take turns."""
+        self.latencies = []
+        clients = list(self._clients.values())
+        started, sent, waiting = time.monotonic(), 0, 0
+        total = int(rate * seconds)
+        while sent < total or waiting:
+            while sent < total and time.monotonic() >= started + sent / rate:
+                clients[sent % len(clients)].send(1)
+                sent += 1
+                waiting += 1
+            pause = started + sent / rate - time.monotonic() if sent < total else 20.0
+            for _, acknowledged in self._answers(max(pause, 0.0)):
+                waiting -= acknowledged
+
+    def _answers(self, patience: float) -> Iterator[tuple[_Publisher, int]]:
+        ready = self._poll.poll(patience, 1024)
+        if not ready and patience > 1:
+            raise Refused(f"nothing was acknowledged for {patience:.0f} s")
+        for number, _ in ready:
+            client = self._clients[number]
+            acknowledged = client.receive(self.latencies)
+            self.acknowledged += acknowledged
+            yield client, acknowledged
+
+    def close(self) -> None:
+        self._poll.close()
+        for client in self._clients.values():
+            client.socket.close()
+
+
+class _Publisher:
+    """One of them. Its frame is made once; only the command's number changes."""
+
+    def __init__(self, port: int, token: str, publish: bytes) -> None:
+        self.socket = _connected(port)
+        self.socket.sendall(HANDSHAKE)
+        _expect(self.socket, b"", b"\r\n\r\n")
+        self.socket.sendall(frame(command(1, connect={"token": token})))
+        _expect(self.socket, b"", b'"id":1')
+        self._head, _, self._tail = frame(publish).partition(b"%d" % Publishers.FIRST)
+        self._next = Publishers.FIRST
+        self._sent: deque[float] = deque()  # when those were written that are not acknowledged
+        self._rest = b""
+
+    def send(self, times: int) -> None:
+        first, self._next = self._next, self._next + times
+        frames = [b"%b%d%b" % (self._head, number, self._tail) for number in range(first, self._next)]
+        self.socket.sendall(b"".join(frames))
+        now = time.monotonic()
+        self._sent.extend([now] * times)
+
+    def receive(self, latencies: list[float]) -> int:
+        received = self.socket.recv(CHUNK)
+        if not received or b'"error":' in received:
+            raise Refused(received.decode(errors="replace"))
+        answers = self._rest + received
+        self._rest = answers[-len(Publishers.ACKNOWLEDGED) + 1 :]
+        acknowledged = answers.count(Publishers.ACKNOWLEDGED)
+        if acknowledged and answers.endswith(Publishers.ACKNOWLEDGED):
+            self._rest = b""
+        now = time.monotonic()
+        latencies += [now - self._sent.popleft() for _ in range(acknowledged)]
+        return acknowledged
 
 
 class Readers:
