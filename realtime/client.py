@@ -160,7 +160,12 @@ class ClientConnection(WebSocketConnection):
     # --- replies and pushes ------------------------------------------------------------------------------------
 
     def reply(self, reply: Reply) -> None:
+        self.core.hub.fanout.replies.flush()
         self.send_text(codec.encode_reply(reply))
+
+    def acknowledge(self, command_id: int) -> None:
+        """Answer a publish, in one write with those of the same turn of the loop."""
+        self.core.hub.fanout.replies.add(self, codec.encode_acknowledgement(command_id))
 
     def refuse(self, command_id: int, error: codes.CommandError) -> None:
         self.core.counters.errors += 1
@@ -174,6 +179,7 @@ class ClientConnection(WebSocketConnection):
         """Close the connection with a code that tells the client whether to come back."""
         if self.phase != ENDED:
             self.phase = ENDED
+            self.core.hub.fanout.replies.flush()
             self._leave()
             self.disconnect(disconnect.code, disconnect.reason)
 

@@ -126,6 +126,11 @@ def encode_reply(reply: Reply) -> bytes:
     return _encode(reply)
 
 
+def encode_acknowledgement(command_id: int) -> bytes:
+    """The reply to a publish that succeeded. Written out: it is the most frequent one, and always the same."""
+    return b'{"id":%d,"publish":{}}' % command_id
+
+
 def encode_push(push: Push) -> bytes:
     return _encode(PushReply(push))
 

@@ -274,7 +274,7 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
         sender=connection.user,
         to=channel.other(connection.user) if channel is not None else "",
         info=connection.info_in(name),
-        acknowledge=lambda: connection.reply(Reply(number, publish=EMPTY)),
+        acknowledge=lambda: connection.acknowledge(number),
     )
     core.counters.publishes += 1
     core.observe_publish(time.perf_counter() - began)

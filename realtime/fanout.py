@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from realtime.codes import WRITE_ERROR
 from realtime.frames import deflated_text_frame, text_frame
+from realtime.replies import Replies
 
 if TYPE_CHECKING:
     from realtime.channel import Channel
@@ -112,6 +113,7 @@ class Fanout:
         self._writing: deque[Channel] = deque()
         self._flush_scheduled = False
         self._pumping = False
+        self.replies = Replies()
         self.deliveries = 0
         self.writes = 0
 
@@ -149,6 +151,7 @@ class Fanout:
         pushes = channel.pending
         if pushes is None:
             return
+        self.replies.flush()  # a sender's acknowledgement comes before its message
         channel.pending = None
         if not channel.subscribers:
             return
