@@ -184,8 +184,10 @@ def pack(envelope: Envelope) -> bytes:
     return _encode_envelope(envelope)
 
 
-def pack_publication(publication: Publication, epoch: str) -> bytes:
-    info = _encode(publication.info) if publication.info is not None else b""
+def pack_publication(publication: Publication, epoch: str, info: bytes = b"") -> bytes:
+    """`info` is the publication's, where the caller has it encoded already."""
+    if not info and publication.info is not None:
+        info = _encode(publication.info)
     return _encode_envelope(
         Published(bytes(publication.data), info, publication.offset, publication.time, epoch, publication.tags)
     )

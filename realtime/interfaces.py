@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -98,8 +98,8 @@ class Page(Struct):
 class MessageLog(Protocol):
     """The truth about durable channels. Every method raises `LogUnavailable` when it cannot answer."""
 
-    async def append(self, entry: Entry) -> Appended:
-        """Return after the commit. Appends of one channel are stored in the order of the calls.
+    def append(self, entry: Entry) -> Awaitable[Appended]:
+        """Done after the commit. Appends of one channel are stored in the order of the calls.
 
         Raises `IdTaken`, `Rejected`, `Refused`, `LogUnavailable`.
         """

@@ -95,7 +95,7 @@ class Publisher:
             history_size=0 if options.history_size == UNLIMITED else options.history_size,
             history_ttl=options.history_ttl,
         )
-        return await self.append(entry, info, tags, acknowledge)
+        return (await self._append(entry, info, tags, acknowledge)).position
 
     async def send(
         self,
@@ -117,16 +117,6 @@ class Publisher:
         self.on_message(channel, sender, sent.publication.offset)
         return sent
 
-    async def append(
-        self,
-        entry: Entry,
-        info: ClientInfo | None = None,
-        tags: dict[str, str] | None = None,
-        acknowledge: Callable[[], None] = _no_acknowledgement,
-    ) -> StreamPosition:
-        """Store an entry and tell everybody."""
-        return (await self._append(entry, info, tags, acknowledge)).position
-
     async def _append(
         self, entry: Entry, info: ClientInfo | None, tags: dict[str, str] | None, acknowledge: Callable[[], None]
     ) -> Sent:
@@ -140,20 +130,17 @@ class Publisher:
             raise codes.BAD_REQUEST.saying(str(error)) from None
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
-        publication = stored.duplicate or Publication(Raw(entry.data), info, stored.offset, tags, stored.time)
-        self.forward(entry.channel, publication, stored.epoch, acknowledge)
+        publication, encoded = stored.duplicate, b""
+        if publication is None:
+            publication, encoded = Publication(Raw(entry.data), info, stored.offset, tags, stored.time), entry.info
+        self._broker.publish(entry.channel, codec.pack_publication(publication, stored.epoch, encoded))
+        acknowledge()
+        self._hub.publish(entry.channel, publication, stored.epoch)
         return Sent(publication, stored.epoch, stored.duplicate is not None)
 
-    def forward(
-        self,
-        channel: str,
-        publication: Publication,
-        epoch: str,
-        acknowledge: Callable[[], None] = _no_acknowledgement,
-    ) -> None:
+    def forward(self, channel: str, publication: Publication, epoch: str) -> None:
         """Tell everybody of a publication that is in the log. Receivers drop by offset what they have seen."""
         self._broker.publish(channel, codec.pack_publication(publication, epoch))
-        acknowledge()
         self._hub.publish(channel, publication, epoch)
 
     def push(self, channel: str, data: bytes) -> None:

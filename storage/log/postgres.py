@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from realtime.interfaces import Appended, Entry, Page, Span
@@ -30,8 +30,8 @@ class PostgresLog:
         await self.client.close()
         await self._reader.close()
 
-    async def append(self, entry: Entry) -> Appended:
-        return await self.client.append(entry)
+    def append(self, entry: Entry) -> Awaitable[Appended]:
+        return self.client.append(entry)
 
     async def read(self, channel: str, after: int, limit: int, max_bytes: int | None = None) -> Page:
         return await self._reader.read(channel, after, limit, max_bytes)
