@@ -47,6 +47,9 @@ class Common:
     data_dir: Annotated[Path | None, typer.Option(help="Folder of a running server on this machine.")] = None
     secret: Annotated[str, typer.Option(help="HMAC secret of the tokens; each client is a user of its own.")] = ""
     token: Annotated[str, typer.Option(help="One token for all clients, instead of a secret.")] = ""
+    by_node: Annotated[
+        bool, typer.Option("--by-node", help="Each process connects to one node's own port, not to the shared one.")
+    ] = False
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as it takes.")] = 0
     nats: Annotated[str, typer.Option(help="NATS where agents wait: their processes are used, not ours.")] = ""
     agents: Annotated[int, typer.Option(min=1, help="Agents to wait for, with --nats.")] = 1

@@ -102,7 +102,7 @@ class Coordinator:
         self,
         plan: Plan,
         crew: Crew,
-        target: Target,
+        targets: Sequence[Target],
         tokens: wire.Tokens,
         *,
         after_phase: Callable[[str], Awaitable[None]] | None = None,
@@ -115,7 +115,7 @@ class Coordinator:
         self.moments: list[Moment] = []
         self.tally = Tally.of(crew.size)
         self._crew = crew
-        self._target = target
+        self._targets = targets  # each worker has one of them
         self._tokens = tokens
         self.watch: Callable[[Moment], None] = lambda moment: None  # once a second, for the live view
         self._after_phase = after_phase
@@ -272,16 +272,17 @@ class Coordinator:
 
     def _setup(self, number: int) -> wire.Setup:
         mine = self._clients_of(number)
+        target = self._targets[number % len(self._targets)]
         return wire.Setup(
             run=self.run,
             worker=number,
             first=mine.start,
             count=len(mine),
             share=len(mine) / self.plan.clients,
-            target=self._target,
+            target=target,
             plan=self.plan,
             tokens=self._tokens,
-            sources=sources(self._target.host, number),
+            sources=sources(target.host, number),
             elapsed=int(self.elapsed * 1e9),
         )
 

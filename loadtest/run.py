@@ -69,6 +69,7 @@ class Options:
     own: bool = False
     quiet: bool = False
     nats: str = ""
+    by_node: bool = False
     agents: int = 1
     pool: str = "default"
     shown: Mapping[str, Any] = field(default_factory=dict)  # as given, for the report
@@ -98,7 +99,13 @@ def load(
     with _server(options, find) as (target, local):
         targets.require_permission(target, own=options.own)
         targets.try_one(plan, target, local.tokens)
-        measurement = Measurement(plan, target, local, hiring(options, workers))
+        addresses = [target]
+        if options.by_node:
+            addresses = [targets.parse(url) for url in local.nodes()]
+            if not addresses:
+                raise Unusable("--by-node is for a server of this folder whose nodes have ports: --node-port-base.")
+            workers = -(-workers // len(addresses)) * len(addresses)  # as many for each node
+        measurement = Measurement(plan, addresses, local, hiring(options, workers))
         outcome = measurement(view)
         measured = Measured(
             plan=plan,
@@ -156,7 +163,8 @@ def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
                     found = find(server.data_dir)
                     tokens = wire.Tokens(secret=server.secret)
                     pids = {name: process.pid for name, process in server.processes().items()}
-                    known = Local(server.url(""), tokens, lambda: pids, found.describe)
+                    nodes = [server.url("", node) for node in range(options.serve)]
+                    known = Local(server.url(""), tokens, lambda: pids, lambda: nodes, found.describe)
                     yield targets.parse(known.url), known
             except ServerFailed as error:
                 raise Unusable(str(error)) from None
@@ -169,19 +177,19 @@ def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
     tokens = found.tokens
     if options.secret or options.token:
         tokens = wire.Tokens(secret=options.secret, token=options.token)
-    local = Local(options.target or found.url, tokens, found.processes, found.describe)
+    local = Local(options.target or found.url, tokens, found.processes, found.nodes, found.describe)
     yield targets.parse(local.url), local
 
 
 class Measurement:
     """A run with everything that is measured beside it."""
 
-    def __init__(self, plan: Plan, target: Target, local: Local, hire: Hire) -> None:
+    def __init__(self, plan: Plan, addresses: Sequence[Target], local: Local, hire: Hire) -> None:
         self.memory = Memory()
         self.notes: list[str] = []
         self.began = time.time()
         self._plan = plan
-        self._target = target
+        self._addresses = addresses
         self._local = local
         self._hire = hire
         self._pids = {"coordinator": os.getpid()}
@@ -211,7 +219,7 @@ class Measurement:
         coordinator = Coordinator(
             self._plan,
             crew,
-            self._target,
+            self._addresses,
             self._local.tokens,
             after_phase=self._after_phase,
             began=self.sampler.started,

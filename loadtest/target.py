@@ -6,7 +6,7 @@ import ipaddress
 import resource
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,14 @@ class Unusable(Exception):
 class Local:
     """What is known of a server on this machine beyond its address.
 
-    `processes` gives process ids by name, and is asked once a second; `describe` what the report should say of it.
+    `processes` gives process ids by name, and is asked once a second; `nodes` the addresses of single nodes, if they
+    have some; `describe` what the report should say of it.
     """
 
     url: str = ""
     tokens: wire.Tokens = field(default_factory=wire.Tokens)
     processes: Callable[[], Mapping[str, int]] = dict
+    nodes: Callable[[], Sequence[str]] = tuple
     describe: Callable[[], dict[str, Any]] = dict
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from gateway_node.cli.options import load_with_secrets
 from loadtest import cli
@@ -34,6 +35,15 @@ def find(data_dir: Path | None) -> Local:
         listed = [*found["nodes"], found["supervisor"], *found["others"]]
         return {each["name"]: each["pid"] for each in listed if is_running(each)}
 
+    def nodes() -> list[str]:
+        """The nodes' own addresses; none where they have only the shared port."""
+        found = read_processes(directory)
+        if found is None:
+            return []
+        ports = [each["port"] for each in found["nodes"]]
+        shared = urlsplit(found["url"])
+        return [] if shared.port in ports else [f"ws://{shared.hostname}:{port}" for port in ports]
+
     def describe() -> dict[str, Any]:
         found = read_processes(directory) or {"nodes": []}
         return {"chalkwire": version(), "nodes": len(found["nodes"]), **asyncio.run(durability())}
@@ -61,7 +71,7 @@ def find(data_dir: Path | None) -> Local:
     running = read_processes(directory)
     if running is None:
         return Local(tokens=tokens, processes=processes, describe=describe)
-    return Local(running["url"], tokens, processes, describe)
+    return Local(running["url"], tokens, processes, nodes, describe)
 
 
 cli.find = find

@@ -171,7 +171,7 @@ async def perform(nats: Nats, plan: Plan, target: Target, when_connected: Callab
             struck = True
             when_connected()
 
-    coordinator = Coordinator(plan, crew, target, TOKENS)
+    coordinator = Coordinator(plan, crew, [target], TOKENS)
     coordinator.watch = watch
     outcome = await coordinator(asyncio.Event())
     ledger = balance(outcome)
