@@ -109,7 +109,7 @@ def command_line() -> str:
     for word in ("chalkwire", *sys.argv[1:]):
         if hidden and hidden[-1] in SECRETS:
             hidden.append("…")
-        elif word.partition("=")[0] in SECRETS:
+        elif "=" in word and word.partition("=")[0] in SECRETS:
             hidden.append(word.partition("=")[0] + "=…")
         else:
             hidden.append(word)

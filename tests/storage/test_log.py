@@ -98,7 +98,7 @@ async def test_another_senders_id_is_taken(log: PostgresLog) -> None:
 
 
 async def test_a_caller_that_gives_up_disturbs_nobody(log: PostgresLog) -> None:
-    tasks = [asyncio.create_task(log.append(entry("a"))) for _ in range(3)]
+    tasks = [asyncio.ensure_future(log.append(entry("a"))) for _ in range(3)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     assert (await tasks[0]).offset == 1
@@ -216,7 +216,7 @@ async def test_a_row_held_by_another_delays_only_its_lane_and_is_told(
     await log.append(entry("d"))  # the other lane, by its hash
     async with connection.transaction():
         await connection.execute("select from channels where name = 'a' for update")
-        stuck = asyncio.create_task(log.append(entry("a")))
+        stuck = asyncio.ensure_future(log.append(entry("a")))
         await asyncio.sleep(0)
         assert (await log.append(entry("d"))).offset == 2
         with pytest.raises(LogUnavailable, match="statement timeout"):
