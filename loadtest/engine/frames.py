@@ -32,7 +32,8 @@ def take_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     Messages in fragments stay in the rest until their last frame is there.
 
     Raises:
-        BadFrame: masked, reserved bits set, or a fragment out of place.
+        BadFrame: masked, reserved bits or opcodes, a fragment out of place, or a control frame that is long or in
+            fragments.
     """
     messages: list[tuple[int, bytes]] = []
     at = taken = 0  # the next frame; where the first incomplete message begins
@@ -49,25 +50,29 @@ def take_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         elif size == 127:
             start = at + 10
             size = int.from_bytes(data[at + 2 : start], "big")
+        kind = first & 0x0F
+        if kind > BINARY:
+            if not CLOSE <= kind <= PONG or second > 125 or not first & 0x80:
+                raise BadFrame(f"frame begins with {first:#04x} {second:#04x}")
+        elif (kind == CONTINUATION) != bool(opcode):
+            raise BadFrame(f"opcode {kind} {'inside' if opcode else 'without'} a message in fragments")
         if start > end or start + size > end:
             break
         payload = data[start : start + size]
-        at = start + size
-        kind = first & 0x0F
-        if kind >= CLOSE:
+        if kind > BINARY:
             messages.append((kind, payload))
-            if not opcode:
-                taken = at
+            if opcode:  # between fragments: cut out, or it would come once more when these are complete
+                data = data[:at] + data[start + size :]
+                end = len(data)
+            else:
+                at = taken = start + size
             continue
-        if (kind == CONTINUATION) != bool(opcode):
-            raise BadFrame(f"opcode {kind} {'inside' if opcode else 'without'} a message in fragments")
+        at = start + size
         opcode = opcode or kind
         parts = parts + payload if parts else payload
         if first & 0x80:
             messages.append((opcode, parts))
             opcode, parts, taken = 0, b"", at
-    if opcode:  # control frames between fragments would come twice: they are rare, and pings and pongs may
-        messages = [each for each in messages if each[0] != CLOSE]
     return messages, data[taken:]
 
 
