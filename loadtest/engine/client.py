@@ -44,7 +44,7 @@ class Client:
         self.out = b""  # what the socket did not take yet
         self.readers: tuple[Reader, ...] = ()
         self.next_id = FIRST_SUBSCRIBE_ID
-        self.joining = 0  # answers that are missing until the client is live
+        self.joining = 0  # a bit for each answer that is missing until the client is live
         self.waiting: dict[int, Callable[[Reply, int], None]] | None = None  # what becomes of an answer
         self.began = 0  # ns of the run's clock: when it began, or should have begun, to connect
         self.attempts = 0  # in a row, without success

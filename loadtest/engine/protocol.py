@@ -7,12 +7,16 @@ more than ours does.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 # One message is a number: the sender's in the upper half, its count in the lower.
 SEQUENCE_BITS = 32
+Half = Annotated[int, Meta(ge=-1, lt=1 << 31)]  # of a message's number, or -1: not one of ours
+Offset = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Time = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # ns
 
 
 def message_id(sender: int, sequence: int) -> int:
@@ -27,14 +31,14 @@ class Mark(msgspec.Struct, frozen=True):
     """The data of a message of ours: run, sender, sequence, and the intended send time in ns of the run's clock."""
 
     run: str = ""
-    s: int = -1
-    n: int = -1
-    t: int = 0
+    s: Half = -1
+    n: Half = -1
+    t: Time = 0
 
 
 class Publication(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"{}")
-    offset: int = 0
+    offset: Offset = 0
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ class ProtocolError(msgspec.Struct, frozen=True):
 class Subscription(msgspec.Struct, frozen=True):
     recoverable: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
     publications: list[Publication] = []
     recovered: bool = False
     was_recovering: bool = False
@@ -81,7 +85,7 @@ class Connected(msgspec.Struct, frozen=True):
 class History(msgspec.Struct, frozen=True):
     publications: list[Publication] = []
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -98,7 +102,7 @@ decode_mark = msgspec.json.Decoder(Mark).decode
 
 
 def mark_of(publication: Publication) -> Mark:
-    """Of somebody else's message: a mark without a sender."""
+    """Of somebody else's message, and of one that was altered beyond what a sender of ours writes: no sender."""
     try:
         return decode_mark(publication.data)
     except msgspec.DecodeError:

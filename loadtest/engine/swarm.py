@@ -10,7 +10,8 @@ import select
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -27,7 +28,7 @@ from loadtest.engine.client import (
     UPGRADING,
     Client,
 )
-from loadtest.engine.protocol import Publication, Push, Reply, command, decode_reply
+from loadtest.engine.protocol import Publication, Push, Reply, Subscription, command, decode_reply
 
 CHUNK = 256 * 1024  # bytes read at once
 PAGE = 1000  # publications of history asked for at once
@@ -36,6 +37,7 @@ ATTEMPTS = 12  # to connect, in a row; the last one begins about 40 s after the 
 BACKOFF_FIRST, BACKOFF_MOST = 0.05, 5.0  # s
 IP_BIND_ADDRESS_NO_PORT = 24  # Linux: the port is chosen at connect(), so that it need only be free for this target
 PONG = frames.frame(b"{}")
+EPOLL_TICK = 0.001  # s: epoll waits whole milliseconds, rounded up
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 RESET_ON_CLOSE = b"\1\0\0\0\0\0\0\0"  # struct linger: on, 0 s: close() cuts the connection off
 
@@ -81,7 +83,6 @@ class Swarm:
         self.clients = [Client(first + n, self.latency["delivery"]) for n in range(count)]
         self.on_live: list[Callable[[Client], None]] = []
         self.on_gone: list[Callable[[Client], None]] = []
-        self.comeback: Callable[[Client], float] | None = None  # s until a client that was cut off comes back
         self._channels = channels
         self._token = token
         self._sources = itertools.cycle(sources) if sources else None
@@ -117,8 +118,11 @@ class Swarm:
     def turn(self) -> None:
         """One turn of the loop: wait for sockets or for the next timer, and serve what is ready."""
         timers = self._timers
-        wait = max(0.0, (timers[0][0] - self.now) / 1e9) if timers else 1.0
-        for number, events in self._poll.poll(min(wait, 1.0), 1024):
+        wait = min(1.0, max(0.0, (timers[0][0] - self.now) / 1e9)) if timers else 1.0
+        if 0 < wait < EPOLL_TICK:  # epoll would come up to 1 ms late, and every message with it
+            select.select((self._poll,), (), (), wait)
+            wait = 0
+        for number, events in self._poll.poll(max(0.0, wait - EPOLL_TICK), 1024):
             client = self._by_number.get(number)
             if client is None:
                 if number in self._others:
@@ -128,7 +132,8 @@ class Swarm:
                 self._writable(client)
             if events & ~WRITE and client.socket is not None:
                 self._readable(client)
-        while timers and timers[0][0] <= self.now:
+        now = self.now  # what is put on the list meanwhile has its turn after the sockets
+        while timers and timers[0][0] <= now:
             heapq.heappop(timers)[2]()
 
     # --- connecting --------------------------------------------------------------------------------------------
@@ -136,6 +141,7 @@ class Swarm:
     def connect(self, client: Client, intended: int | None = None) -> None:
         """Begin to connect; `on_live` is called when every subscription stands. Tried again when it fails."""
         client.began = self.now if intended is None else intended
+        client.attempts = 0
         self._open(client)
 
     def _open(self, client: Client) -> None:
@@ -185,70 +191,85 @@ class Swarm:
         commands = [command(CONNECT_ID, connect={"token": token} if token else {})]
         commands += [self._subscribe(FIRST_SUBSCRIBE_ID + n, reader) for n, reader in enumerate(client.readers)]
         client.next_id = FIRST_SUBSCRIBE_ID + len(client.readers)
-        client.joining = len(commands)
+        client.joining = (1 << len(commands)) - 1
         self.send(client, frames.frame(b"\n".join(commands)))
 
     def _subscribe(self, id: int, reader: Reader) -> bytes:
         request = {"channel": reader.book.name, "positioned": True, "recoverable": True}
-        if reader.recover and reader.at >= 0 and reader.epoch:
+        if reader.recover and reader.at >= 0:
             request |= {"recover": True, "offset": reader.at, "epoch": reader.epoch}
         return command(id, subscribe=request)
 
     def _joined(self, client: Client, reply: Reply) -> None:
         """The answer to the connect, or to one of the subscribes."""
+        missing = 1 << reply.id - CONNECT_ID
         if reply.error is not None:
             what = "connect" if reply.id == CONNECT_ID else "subscribe"
             self.lose(client, f"{what}: {reply.error.code} {reply.error.message}")
-            return
-        if reply.connect is not None:
+        elif not client.joining & missing:
+            self._malformed(client, f"a second answer to command {reply.id}")
+        elif reply.id == CONNECT_ID and reply.connect is not None:
             client.pong = reply.connect.pong
-        elif reply.subscribe is not None:
-            self._subscribed(client, client.readers[reply.id - FIRST_SUBSCRIBE_ID], reply)
-        client.joining -= 1
-        if not client.joining:
-            client.phase = LIVE
-            client.attempts = 0
-            self.connections += 1
-            for call in self.on_live:
-                call(client)
+            self._stands(client, missing)
+        elif reply.id != CONNECT_ID and reply.subscribe is not None:
+            reader = client.readers[reply.id - FIRST_SUBSCRIBE_ID]
+            self._subscribed(client, reader, reply.subscribe, partial(self._stands, client, missing))
+        else:
+            self._malformed(client, f"no answer to command {reply.id}")
 
-    def _subscribed(self, client: Client, reader: Reader, reply: Reply) -> None:
-        answer = reply.subscribe
-        assert answer is not None
-        ledger = self.ledger
-        if not (reader.at >= 0 and reader.recover and reader.epoch):
-            ledger.enter(reader, answer.offset, answer.epoch, durable=bool(answer.epoch))
+    def _stands(self, client: Client, what: int) -> None:
+        client.joining &= ~what
+        if client.joining:
             return
-        self._recovered(reader, answer.publications)
+        client.phase = LIVE
+        client.attempts = 0
+        self.connections += 1
+        for call in tuple(self.on_live):
+            call(client)
+
+    def _malformed(self, client: Client, detail: str) -> None:
+        self.ledger.faults.note("malformed", "", detail)
+        self.lose(client, f"malformed: {detail}")
+
+    def _subscribed(self, client: Client, reader: Reader, answer: Subscription, done: Callable[[], None]) -> None:
+        """`done` is called when the reader has what it missed."""
+        ledger = self.ledger
+        if not (reader.at >= 0 and reader.recover):
+            ledger.enter(reader, answer.offset, answer.epoch, durable=bool(answer.epoch))
+            done()
+            return
         if answer.recovered or answer.epoch != reader.epoch:
+            self._recovered(reader, answer.publications)
             ledger.resume(reader, answer.recovered, answer.offset, answer.epoch)
+            done()
         else:
             self.counts["unrecovered"] += 1  # too much for one reply: the client reads the history, as people's do
             reader.held = []
-            self._catch_up(client, reader, answer.offset)
+            self._catch_up(client, reader, answer.offset, done)
 
-    def _recovered(self, reader: Reader, publications: Sequence[Publication]) -> None:
+    def _recovered(self, reader: Reader, publications: Iterable[Publication]) -> None:
         for publication in publications:
             if self.ledger.deliver(reader, self.ledger.decode(reader.book.name, publication)):
                 self.counts["recovered"] += 1
 
-    def _catch_up(self, client: Client, reader: Reader, head: int) -> None:
-        """Read page by page what a reply was too small for; what comes live meanwhile is held back."""
+    def _catch_up(self, client: Client, reader: Reader, head: int, done: Callable[[], None]) -> None:
+        """Read page by page what a reply was too small for; what comes live meanwhile, beyond `head`, is held back."""
 
         def answer(reply: Reply, now: int) -> None:
             held, reader.held = reader.held or [], None
             if not reply.id:
                 return  # cut off again: the next reply begins where this one stopped
+            before = reader.at
             page = reply.history.publications if reply.history else []
-            self._recovered(reader, page)
-            if page and reader.at < head:
+            self._recovered(reader, (publication for publication in page if publication.offset <= head))
+            if before < reader.at < head:
                 reader.held = held
-                self._catch_up(client, reader, head)
+                self._catch_up(client, reader, head, done)
                 return
-            self.ledger.resume(reader, reader.at >= head, max(head, reader.at), reader.epoch)
+            self.ledger.resume(reader, reader.at >= head, head, reader.epoch)
             for delivery in held:
-                if delivery.offset > reader.at:
-                    self.ledger.deliver(reader, delivery)
+                self.ledger.deliver(reader, delivery)
+            done()
 
         since = {"offset": reader.at, "epoch": reader.epoch}
         request = {"channel": reader.book.name, "limit": PAGE, "since": since}
@@ -259,13 +280,11 @@ class Swarm:
     def close(self, client: Client, *, reset: bool = False) -> None:
         """Close for good or, with `reset`, as if the network had gone. Nothing is told to `on_gone`."""
         self._drop(client, reset=reset)
-        client.phase = AWAY
 
     def leave(self, client: Client) -> None:
         """Close, and let the books forget where its readers were."""
         for reader in client.readers:
-            if reader.at >= 0 or reader.seen is not None:
-                self.ledger.leave(reader)
+            self.ledger.leave(reader)
         self.close(client)
 
     def lose(self, client: Client, why: str) -> None:
@@ -273,13 +292,12 @@ class Swarm:
         self.errors[why] += 1
         was_live = client.phase == LIVE
         self._drop(client)
-        client.phase = AWAY
         client.attempts += 1
         self.counts["disconnects" if was_live else "failed_connects"] += 1
         if client.attempts > ATTEMPTS:
             client.phase = GIVEN_UP
             self.counts["given_up"] += 1
-            for call in self.on_gone:
+            for call in tuple(self.on_gone):
                 call(client)
             return
         pause = min(BACKOFF_FIRST * 2**client.attempts, BACKOFF_MOST)
@@ -293,6 +311,7 @@ class Swarm:
             return
         if client.phase == LIVE:
             self.connections -= 1
+        client.phase = AWAY
         number = gone.fileno()
         self._poll.unregister(number)
         del self._by_number[number]
@@ -341,14 +360,13 @@ class Swarm:
     def _received(self, client: Client, data: bytes) -> None:
         if client.phase == UPGRADING:
             rest = self._upgraded(client, data)
-            if rest is None:
+            if rest is None or client.socket is None:
                 return
             data = rest
         try:
             messages, client.rest = frames.take_frames(data)
         except frames.BadFrame as error:
-            self.ledger.faults.note("malformed", "", str(error))
-            self.lose(client, f"bad frame: {error}")
+            self._malformed(client, str(error))
             return
         whole: list[Delivery] | None = [] if len(messages) == 1 and not client.rest else None
         for opcode, payload in messages:
@@ -369,6 +387,8 @@ class Swarm:
                 return
             elif opcode == frames.PING:
                 self.send(client, frames.frame(payload, frames.PONG))
+            elif opcode == frames.BINARY:
+                self._malformed(client, "a binary frame on a connection that speaks JSON")
         if whole:
             self._remember(data, whole)
 
@@ -398,7 +418,7 @@ class Swarm:
             only = False
             if push is not None:
                 self._pushed(client, push)
-            elif client.phase == JOINING and reply.id < FIRST_SUBSCRIBE_ID + len(client.readers):
+            elif client.phase == JOINING and CONNECT_ID <= reply.id < FIRST_SUBSCRIBE_ID + len(client.readers):
                 self._joined(client, reply)
             elif client.waiting is not None:
                 answer = client.waiting.pop(reply.id, None)
@@ -418,7 +438,7 @@ class Swarm:
         now = time.monotonic_ns() - self._base
         for delivery in deliveries:
             for reader in client.readers:
-                if reader.book.name == delivery.channel:
+                if reader.book is delivery.book:
                     break
             else:
                 self.counts["other_deliveries"] += 1  # the personal channel, for example
@@ -428,15 +448,23 @@ class Swarm:
 
     def _pushed(self, client: Client, push: Push) -> None:
         if push.disconnect is not None:
-            self.lose(client, f"disconnect: {push.disconnect.code} {push.disconnect.reason}")
+            self._ended(client, push.disconnect.code, push.disconnect.reason)
         elif push.unsubscribe is not None:
             self.errors[f"unsubscribe: {push.unsubscribe.code} {push.unsubscribe.reason}"] += 1
+            self.counts["unsubscribed"] += 1
             for reader in client.readers:
-                if reader.book.name == push.channel and push.unsubscribe.code >= 2500:
+                if reader.book.name != push.channel:
+                    continue
+                if push.unsubscribe.code >= 2500:
+                    reader.live = False
                     self.subscribe(client, reader)
+                else:
+                    self.ledger.leave(reader)
 
     def _closed(self, client: Client, payload: bytes) -> None:
-        code, reason = int.from_bytes(payload[:2], "big") or 1005, payload[2:].decode(errors="replace")
+        self._ended(client, int.from_bytes(payload[:2], "big") or 1005, payload[2:].decode(errors="replace"))
+
+    def _ended(self, client: Client, code: int, reason: str) -> None:
         if 3500 <= code < 4000 or 4500 <= code < 5000:
             client.attempts = ATTEMPTS  # the server says not to come back
         self.lose(client, f"disconnect: {code} {reason}")
@@ -496,7 +524,7 @@ class Swarm:
 
         def answer(reply: Reply, now: int) -> None:
             if reply.subscribe is not None:
-                self._subscribed(client, reader, reply)
+                self._subscribed(client, reader, reply.subscribe, lambda: None)
             elif reply.error is not None:
                 self.errors[f"subscribe: {reply.error.code} {reply.error.message}"] += 1
 
