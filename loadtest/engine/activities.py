@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Protocol
 from loadtest import plan
 from loadtest.engine import frames
 from loadtest.engine.books import Book, Reader
-from loadtest.engine.client import LIVE, Client
+from loadtest.engine.client import GIVEN_UP, LIVE, Client
 from loadtest.engine.protocol import Reply, message_id
 from loadtest.engine.swarm import Swarm
 
@@ -25,6 +26,9 @@ ANSWERS_PATIENCE = 15.0  # s after the last message in which answers still count
 
 class Activity(Protocol):
     def start(self, done: Done) -> None: ...
+
+    def stop(self) -> None:
+        """Begin nothing more, and be done soon."""
 
 
 class Opening:
@@ -50,6 +54,7 @@ class Opening:
         self._under_way: set[Client] = set()
         self._begun = 0
         self._started = 0
+        self._waits = self._finished = False
         self._done: Done = lambda: None
 
     def start(self, done: Done) -> None:
@@ -59,6 +64,11 @@ class Opening:
         self._swarm.on_gone.append(self._gone)
         self._go_on()
 
+    def stop(self) -> None:
+        self._left.clear()
+        self._under_way.clear()
+        self._go_on()
+
     def _go_on(self) -> None:
         swarm = self._swarm
         while self._left and len(self._under_way) < self._window:
@@ -66,16 +76,24 @@ class Opening:
             if self._rate:
                 intended = self._started + int(self._begun / self._rate * SECOND)
                 if intended > swarm.now:
-                    swarm.at(intended, self._go_on)
+                    if not self._waits:  # one timer, however many have arrived meanwhile
+                        self._waits = True
+                        swarm.at(intended, self._on_time)
                     return
             client = self._left.popleft()
             self._begun += 1
-            self._under_way.add(client)
-            swarm.connect(client, intended)
-        if not self._left and not self._under_way:
+            if client.phase != LIVE:
+                self._under_way.add(client)
+                swarm.connect(client, intended)
+        if not (self._left or self._under_way or self._finished):
+            self._finished = True
             swarm.on_live.remove(self._live)
             swarm.on_gone.remove(self._gone)
             self._done()
+
+    def _on_time(self) -> None:
+        self._waits = False
+        self._go_on()
 
     def _live(self, client: Client) -> None:
         if client in self._under_way:
@@ -98,17 +116,23 @@ class Holding:
         self._seconds = seconds
 
     def start(self, done: Done) -> None:
+        self._done = done
         self._swarm.after(self._seconds, done)
+
+    def stop(self) -> None:
+        self._done()
 
 
 class Publisher:
     """One client that publishes into one channel."""
 
-    __slots__ = ("book", "client", "head", "unanswered")
+    __slots__ = ("book", "client", "head", "left", "place", "unanswered")
 
-    def __init__(self, client: Client, book: Book, run: str) -> None:
+    def __init__(self, client: Client, book: Book, run: str, place: int) -> None:
         self.client = client
         self.book = book
+        self.place = place  # among all publishers of the run
+        self.left = 0  # closed loop: how many messages it may still send
         self.unanswered = 0
         self.head = b'"publish":{"channel":%b,"data":{"run":"%b","s":%d,"n":' % (
             json.dumps(book.name).encode(),
@@ -121,7 +145,7 @@ class Publishing:
     """Members publish: at their times (open loop), or as fast as they are answered (closed loop).
 
     A message whose time has come while its client is away is sent when the client is back, and its latency counts from
-    its time.
+    its time. One whose client does not come back is counted as unsent.
     """
 
     def __init__(
@@ -138,18 +162,17 @@ class Publishing:
         self._swarm = swarm
         self._spec = spec
         self._publishers = [
-            Publisher(client, swarm.ledger.book(client.readers[spec.channels].book.name), swarm.ledger.run)
+            Publisher(client, client.readers[spec.channels].book, swarm.ledger.run, place(client))
             for client in publishers
         ]
-        self._places = [place(client) for client in publishers]
         self._total = total
         self._sequences = sequences
         self._padding = b"x" * max(0, spec.size - 60)
-        self._late: dict[Client, list[tuple[Publisher, int]]] = {}
-        self._next = 0  # of my turns: turn k is publisher k % mine, in round k // mine
+        self._late: dict[Client, list[tuple[Publisher, int, int]]] = {}  # with the time of each turn, and how many
+        self._turn = 0  # of my turns: turn k is publisher k % mine, in round k // mine
         self._started = self._ends = 0
         self._unanswered = 0
-        self._finished = False
+        self._ended = self._over = False
         self._done: Done = lambda: None
 
     def start(self, done: Done) -> None:
@@ -161,69 +184,76 @@ class Publishing:
             done()
             return
         swarm.on_live.append(self._back)
+        swarm.on_gone.append(self._gone)
         if spec.rate:
             self._at_their_times()
-        else:
-            for publisher in self._publishers:
-                self._refill(publisher)
-            if spec.seconds:
-                swarm.at(self._ends, self._end)
+            return
+        for publisher in self._publishers:
+            share, rest = divmod(spec.count, self._total)
+            publisher.left = share + (publisher.place < rest) if spec.count else 1 << 62
+            self._refill(publisher)
+        if spec.seconds:
+            swarm.at(self._ends, self._end)
+        self._settle()
+
+    def stop(self) -> None:
+        for client in list(self._late):
+            self._gone(client)
+        self._end()
 
     # --- open loop ---------------------------------------------------------------------------------------------
 
-    def _due(self, turn: int) -> int:
-        """When a turn of mine is due. All bursts of the run are `burst / rate` seconds apart."""
-        mine = len(self._publishers)
-        number = turn // mine * self._total + self._places[turn % mine]
-        return self._started + int(number * self._spec.burst / self._spec.rate * SECOND)
-
-    def _is_over(self, due: int) -> bool:
-        number = round((due - self._started) / SECOND * self._spec.rate)  # messages of the run before this one
-        return due >= self._ends or bool(self._spec.count and number >= self._spec.count)
-
     def _at_their_times(self) -> None:
-        if self._finished:
-            return
-        swarm = self._swarm
-        now = swarm.now
-        pause = now + TURN
-        while (due := self._due(self._next)) <= now:
-            if self._is_over(due):
-                self._end()
+        """All bursts of the run are `burst / rate` seconds apart."""
+        swarm, spec, publishers = self._swarm, self._spec, self._publishers
+        pause = swarm.now + TURN
+        while not self._ended:
+            publisher = publishers[self._turn % len(publishers)]
+            number = (self._turn // len(publishers) * self._total + publisher.place) * spec.burst
+            due = self._started + int(number / spec.rate * SECOND)
+            if due >= self._ends or (spec.count and number >= spec.count):
+                swarm.at(min(due, self._ends), self._end)
                 return
-            publisher = self._publishers[self._next % len(self._publishers)]
-            self._next += 1
-            if publisher.client.phase == LIVE:
-                self._publish(publisher, due, self._spec.burst)
-            else:
-                self._late.setdefault(publisher.client, []).append((publisher, due))
-            if swarm.now > pause:
-                break
-        if self._is_over(due):
-            swarm.at(min(due, self._ends), self._end)
+            now = swarm.now
+            if due > now or now > pause:
+                swarm.at(max(due, now), self._at_their_times)
+                return
+            self._turn += 1
+            times = min(spec.burst, spec.count - number) if spec.count else spec.burst
+            self._publish_or_keep(publisher, due, times)
+
+    def _publish_or_keep(self, publisher: Publisher, due: int, times: int) -> None:
+        client = publisher.client
+        if client.phase == LIVE:
+            self._publish(publisher, due, times)
+        elif client.phase == GIVEN_UP:
+            self._swarm.counts["unsent"] += times
         else:
-            swarm.at(due, self._at_their_times)
+            self._late.setdefault(client, []).append((publisher, due, times))
 
     def _back(self, client: Client) -> None:
-        for publisher, due in self._late.pop(client, ()):
-            self._publish(publisher, due, self._spec.burst)
-        if self._spec.in_flight and not self._finished:
+        for kept in self._late.pop(client, ()):
+            self._publish_or_keep(*kept)
+        if self._spec.in_flight:
             for publisher in self._publishers:
                 if publisher.client is client:
                     self._refill(publisher)
+        self._settle()
+
+    def _gone(self, client: Client) -> None:
+        self._swarm.counts["unsent"] += sum(times for _, _, times in self._late.pop(client, ()))
+        for publisher in self._publishers:
+            if publisher.client is client:
+                publisher.left = 0
+        self._settle()
 
     # --- closed loop -------------------------------------------------------------------------------------------
 
     def _refill(self, publisher: Publisher) -> None:
-        spec = self._spec
-        free = spec.in_flight - publisher.unanswered
-        if spec.count:
-            mine = -(-spec.count // self._total)
-            free = min(free, mine - self._sequences.get((publisher.client.number, publisher.book.name), 0))
-        if free > 0 and publisher.client.phase == LIVE:
+        free = min(self._spec.in_flight - publisher.unanswered, publisher.left)
+        if free > 0 and publisher.client.phase == LIVE and not self._ended:
+            publisher.left -= free
             self._publish(publisher, self._swarm.now, free)
-        elif spec.count and not self._unanswered:
-            self._end()
 
     # --- both --------------------------------------------------------------------------------------------------
 
@@ -248,7 +278,7 @@ class Publishing:
         publisher.unanswered -= 1
         self._unanswered -= 1
         if not reply.id:
-            swarm.counts["unanswered"] += 1
+            pass  # the connection ended: it may be stored or not
         elif reply.error is not None:
             book.refused += 1
             swarm.counts["refused"] += 1
@@ -257,31 +287,34 @@ class Publishing:
             book.acknowledged.append(message)
             swarm.counts["acknowledged"] += 1
             swarm.latency["publish"][(now - intended) // 1000] += 1
-        if self._finished:
-            if not self._unanswered:
-                self._over()
-        elif self._spec.in_flight:
+        if self._spec.in_flight:
             self._refill(publisher)
-
-    def halt(self) -> None:
-        """Publish nothing more, also what is late."""
-        self._late.clear()
-        self._end()
+        if not self._unanswered:
+            self._settle()
 
     def _end(self) -> None:
         """Nothing more is sent; wait for the answers."""
-        if self._finished:
-            return
-        self._finished = True
-        if self._unanswered or self._late:
-            self._swarm.after(ANSWERS_PATIENCE, self._over)
-        if not self._unanswered and not self._late:
-            self._over()
+        self._ended = True
+        self._settle()
+        if not self._over:
+            self._swarm.after(ANSWERS_PATIENCE, self._finish)
 
-    def _over(self) -> None:
-        if self._back in self._swarm.on_live and not self._late:
-            self._swarm.on_live.remove(self._back)
-            self._done()
+    def _settle(self) -> None:
+        """Is that all?"""
+        all_sent = self._ended or not (self._spec.rate or any(publisher.left for publisher in self._publishers))
+        if all_sent and not self._unanswered and not self._late:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._over:
+            return
+        if self._late:  # they come back or are given up: the swarm sees to it
+            self._swarm.after(ANSWERS_PATIENCE, self._finish)
+            return
+        self._ended = self._over = True
+        self._swarm.on_live.remove(self._back)
+        self._swarm.on_gone.remove(self._gone)
+        self._done()
 
 
 class Cutting:
@@ -292,11 +325,24 @@ class Cutting:
         self._spec = spec
         self._clients = clients
         self._window = window
+        self._return: Opening | None = None
+        self._stopped = False
+        self._done: Done = lambda: None
 
     def start(self, done: Done) -> None:
-        self._swarm.after(self._spec.after, partial(self._cut, done))
+        self._done = done
+        self._swarm.after(self._spec.after, self._cut)
 
-    def _cut(self, done: Done) -> None:
+    def stop(self) -> None:
+        self._stopped = True
+        if self._return is None:
+            self._done()
+        else:
+            self._return.stop()
+
+    def _cut(self) -> None:
+        if self._stopped:
+            return
         victims = [client for client in self._clients if client.phase == LIVE]
         for client in victims:
             self._swarm.close(client, reset=True)
@@ -305,7 +351,8 @@ class Cutting:
         within = self._spec.back_within
         rate = len(victims) / within if within else 0.0
         since = 0 if within else self._swarm.now  # all want to be back at once
-        Opening(self._swarm, victims, rate, self._window, kind="recovery", since=since).start(done)
+        self._return = Opening(self._swarm, victims, rate, self._window, kind="recovery", since=since)
+        self._return.start(self._done)
 
 
 class Stalling:
@@ -315,21 +362,24 @@ class Stalling:
         self._swarm = swarm
         self._seconds = seconds
         self._clients = clients
+        self._stalled: list[tuple[Client, socket.socket | None]] = []
+        self._done: Done = lambda: None
 
     def start(self, done: Done) -> None:
-        stalled = [(client, client.socket) for client in self._clients if client.phase == LIVE]
-        for client, _ in stalled:
+        self._done = done
+        self._stalled = [(client, client.socket) for client in self._clients if client.phase == LIVE]
+        for client, _ in self._stalled:
             client.deliveries = self._swarm.latency["stalled_delivery"]  # what they read late is nobody else's wait
             self._swarm.pause(client)
-        self._swarm.counts["stalled"] += len(stalled)
+        self._swarm.counts["stalled"] += len(self._stalled)
+        self._swarm.after(self._seconds, self.stop)
 
-        def go_on() -> None:
-            for client, connection in stalled:
-                if client.socket is connection:
-                    self._swarm.resume(client)
-            done()
-
-        self._swarm.after(self._seconds, go_on)
+    def stop(self) -> None:
+        stalled, self._stalled = self._stalled, []
+        for client, connection in stalled:
+            if client.socket is connection:
+                self._swarm.resume(client)
+        self._done()
 
 
 class Churning:
@@ -355,12 +405,17 @@ class Churning:
         self._done = done
         self._started = self._swarm.now
         self._swarm.on_live.append(self._back)
+        self._swarm.on_gone.append(self._gone)
         self._go_on()
+
+    def stop(self) -> None:
+        self._over = True
+        self._out.clear()
+        self._end_when_all_are_back()
 
     def _go_on(self) -> None:
         swarm = self._swarm
-        passed = (swarm.now - self._started) / SECOND
-        if passed >= self._seconds:
+        if self._over or swarm.now - self._started >= self._seconds * SECOND:
             self._over = True
             self._end_when_all_are_back()
             return
@@ -397,7 +452,12 @@ class Churning:
             self._swarm.counts["joins"] += 1
             self._end_when_all_are_back()
 
+    def _gone(self, client: Client) -> None:
+        self._out.discard(client)
+        self._end_when_all_are_back()
+
     def _end_when_all_are_back(self) -> None:
         if self._over and not self._out and self._back in self._swarm.on_live:
             self._swarm.on_live.remove(self._back)
+            self._swarm.on_gone.remove(self._gone)
             self._done()
