@@ -25,7 +25,12 @@ T = TypeVar("T")
 TICK = 1.0  # s
 OPENERS = 6  # workers that connect at the same time: more would only get in each other's way
 SETTLE = 1.0  # s after the last answer, in which late duplicates still show
+HALT_PATIENCE = 3.0  # s after a stop in which answers still come
 LOOPBACK_SOURCES = 4  # addresses of 127.0.0.0/8 for each worker
+
+
+# Counts of what makes a reader miss messages that it is not owed.
+UNSTEADY = ("cut", "disconnects", "leaves", "unsubscribed")
 
 
 class RunFailed(Exception):
@@ -71,6 +76,7 @@ class Outcome:
     run: str
     seconds: float
     partial: str
+    steady: bool  # whoever was a reader was one from before the first message to the end
     phases: list[Phase]
     moments: list[Moment]
     counts: dict[str, int]
@@ -195,13 +201,15 @@ class Coordinator:
         self._note_moment()
         heads, histories, refused = closed
         faults = [fault for books in self._books for book in books for fault in book.faults]
+        counts = Tally.total(self.tally.counts)
         return Outcome(
             run=self.run,
             seconds=self.elapsed,
             partial=partial,
+            steady=_opens_before_it_publishes(self.plan) and not any(counts[name] for name in UNSTEADY),
             phases=self.phases,
             moments=self.moments,
-            counts=dict(Tally.total(self.tally.counts)),
+            counts=dict(+counts),
             errors=dict(Tally.total(self.tally.errors)),
             latency=self.tally.latency,
             entries=[[entry for book in books for entry in book.entries] for books in self._books],
@@ -235,9 +243,7 @@ class Coordinator:
                     work = asyncio.create_task(self._do_phase(index, phase))
                     await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
                     if not work.done():
-                        work.cancel()
-                        for number in range(self._crew.size):
-                            self._crew.send(number, wire.Halt())
+                        await self._halt(work)
                         return f'stopped in the phase "{phase.name}"'
                     work.result()
                 if self._after_phase is not None:
@@ -245,6 +251,13 @@ class Coordinator:
         finally:
             stopping.cancel()
         return ""
+
+    async def _halt(self, work: asyncio.Task[None]) -> None:
+        """Let nothing more begin; what has been sent may still be answered."""
+        for number in range(self._crew.size):
+            self._crew.send(number, wire.Halt())
+        await asyncio.wait((work,), timeout=HALT_PATIENCE)
+        work.cancel()
 
     async def _do_phase(self, index: int, phase: plans.Phase) -> None:
         await asyncio.gather(*(self._do_activity(index, n, each) for n, each in enumerate(phase.activities)))
@@ -283,7 +296,7 @@ class Coordinator:
             plan=self.plan,
             tokens=self._tokens,
             sources=sources(target.host, number),
-            elapsed=int(self.elapsed * 1e9),
+            began=int(self.began * 1e9),
         )
 
     @contextlib.contextmanager
@@ -360,6 +373,13 @@ class Coordinator:
         moment = Moment(round(self.elapsed, 3), sum(tally.connections), gained, latency)
         self.moments.append(moment)
         self.watch(moment)
+
+
+def _opens_before_it_publishes(plan: Plan) -> bool:
+    kinds = [[type(each) for each in phase.activities] for phase in plan.phases]
+    opens = [n for n, phase in enumerate(kinds) if plans.Open in phase]
+    publishes = [n for n, phase in enumerate(kinds) if plans.Publish in phase]
+    return not publishes or max(opens, default=-1) < min(publishes)
 
 
 def sources(host: str, worker: int) -> list[str]:

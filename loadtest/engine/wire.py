@@ -32,7 +32,7 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
     plan: Plan
     tokens: Tokens
     sources: list[str]
-    elapsed: int  # ns of the run's clock at this moment
+    began: int  # ns of the monotonic clock of the worker's machine at which the run's clock began
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
@@ -42,7 +42,7 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
 
 
 class Halt(msgspec.Struct, frozen=True, tag="halt"):
-    """The run was stopped: publish nothing more."""
+    """The run was stopped: bring what is under way to its end, and begin nothing more."""
 
 
 class AskHeads(msgspec.Struct, frozen=True, tag="ask_heads"):

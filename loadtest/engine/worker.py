@@ -18,13 +18,15 @@ import jwt
 
 from loadtest import plan
 from loadtest.engine import activities, wire
-from loadtest.engine.books import FOREIGN, Book
+from loadtest.engine.books import FOREIGN, Book, Reader
 from loadtest.engine.client import LIVE, Client
 from loadtest.engine.protocol import Reply
 from loadtest.engine.swarm import Swarm
 from loadtest.plan import Plan
 
 PROGRESS_EVERY = 1.0  # s
+PATIENCE = 30.0  # s for an answer to a question about history
+NO_ANSWER = Reply()
 DRAIN_LOOK = 0.05  # s between two looks at the readers
 PAGE = 1000  # publications of history asked for at once
 ASKED_AT_ONCE = 64  # histories under way
@@ -42,8 +44,10 @@ class Worker:
         self._plan: Plan | None = None
         self._setup: wire.Setup | None = None
         self._sequences: dict[tuple[int, str], int] = {}
-        self._publishings: list[activities.Publishing] = []
         self._heads: dict[str, int] = {}
+        self._running: dict[tuple[int, int], activities.Activity] = {}
+        self._halted = False
+        self._is_closed = False  # the books are: nothing is counted any more
         self._ended = False
 
     def run(self) -> None:
@@ -81,8 +85,9 @@ class Worker:
             case wire.Begin():
                 self._begin(order)
             case wire.Halt():
-                for publishing in self._publishings:
-                    publishing.halt()
+                self._halted = True
+                for activity in list(self._running.values()):
+                    activity.stop()
             case wire.AskHeads():
                 self._ask_heads(order.channels)
             case wire.Drain():
@@ -91,7 +96,6 @@ class Worker:
             case wire.ReadHistory():
                 self._read_histories(order.since)
             case wire.CloseBooks():
-                self._progress(again=False)
                 self._close_books()
             case wire.Stop():
                 self._ended = True
@@ -112,31 +116,42 @@ class Worker:
             channels=lambda client: [(each.name(client), each.recover) for each in setup.plan.channels],
             token=token_maker(setup.tokens, setup.plan.user_prefix),
             sources=setup.sources,
-            base=time.monotonic_ns() - setup.elapsed,
+            base=setup.began,
         )
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)  # clients live long, and make no cycles
 
-    def _progress(self, *, again: bool = True) -> None:
+    def _progress(self) -> None:
+        if self._is_closed:
+            return
         swarm = self.swarm
-        swarm.counts["delivered"] = sum(book.delivered for book in swarm.ledger.books.values())
+        books = swarm.ledger.books.values()
+        swarm.counts["delivered"] = sum(book.delivered for book in books)
         latency = {kind: dict(times) for kind, times in swarm.latency.items() if times}
         for times in swarm.latency.values():
             times.clear()
         self._say(
             wire.Progress(swarm.connections, dict(swarm.counts), dict(swarm.errors), latency, swarm.ledger.faults.count)
         )
-        if again:
-            swarm.after(PROGRESS_EVERY, self._progress)
+        swarm.after(PROGRESS_EVERY, self._progress)
 
     # --- activities --------------------------------------------------------------------------------------------
 
     def _begin(self, order: wire.Begin) -> None:
         assert self._plan is not None
-        spec = self._plan.phases[order.phase].activities[order.activity]
-        done = partial(self._say, wire.Finished("activity", order.phase, order.activity))
-        self._activity(spec, order.window).start(done)
+        place = (order.phase, order.activity)
+        activity = self._activity(self._plan.phases[order.phase].activities[order.activity], order.window)
+        self._running[place] = activity
+        done = partial(self._done, place)
+        if self._halted:
+            done()
+        else:
+            activity.start(done)
+
+    def _done(self, place: tuple[int, int]) -> None:
+        if self._running.pop(place, None) is not None:
+            self._say(wire.Finished("activity", *place))
 
     def _activity(self, spec: plan.Activities, window: int) -> activities.Activity:
         assert self._setup is not None
@@ -176,7 +191,7 @@ class Worker:
         size = self._plan.channels[spec.channels].size or self._plan.clients
         each = min(spec.publishers or size, size)
         whole, rest = divmod(self._plan.clients, size)
-        publishing = activities.Publishing(
+        return activities.Publishing(
             self.swarm,
             spec,
             [client for client in self.swarm.clients if client.readers and self._publishes(spec, client.number)],
@@ -184,8 +199,6 @@ class Worker:
             total=whole * each + min(rest, each),
             sequences=self._sequences,
         )
-        self._publishings.append(publishing)
-        return publishing
 
     # --- the end -----------------------------------------------------------------------------------------------
 
@@ -202,7 +215,7 @@ class Worker:
         refused: dict[str, str] = {}
 
         def ask(channel: str, done: Callable[[], None]) -> None:
-            def answer(reply: Reply, now: int) -> None:
+            def answer(reply: Reply) -> None:
                 if reply.history is not None:
                     heads[channel] = reply.history.offset
                 else:
@@ -213,22 +226,34 @@ class Worker:
 
         each_of(channels, ask, lambda: self._say(wire.Heads(heads, refused)))
 
-    def _ask_history(self, channel: str, request: dict[str, object], answer: Callable[[Reply, int], None]) -> None:
+    def _ask_history(self, channel: str, request: dict[str, object], answer: Callable[[Reply], None]) -> None:
+        """Ask through any reader of the channel; an empty reply when there is none, or none within PATIENCE."""
         client = self._somebody_in(channel)
+        open_ = [answer]
+
+        def once(reply: Reply = NO_ANSWER, now: int = 0) -> None:
+            if open_:
+                open_.pop()(reply)
+
         if client is None:
-            self.swarm.after(0, partial(answer, Reply(), 0))
+            self.swarm.after(0, partial(once, Reply()))
             return
-        body = b'"history":' + json.dumps({"channel": channel, **request}).encode()
-        self.swarm.ask(client, body, answer)
+        self.swarm.ask(client, b'"history":' + json.dumps({"channel": channel, **request}).encode(), once)
+        self.swarm.after(PATIENCE, once)
+
+    def _owes(self, reader: Reader) -> bool:
+        """Whether the server still owes it everything up to the head."""
+        return reader.live or (reader.recover and not self._halted)
 
     def _drain(self, order: wire.Drain, deadline: int, seen: int = -1) -> None:
         swarm = self.swarm
         books = swarm.ledger.books.values()
         behind = (
-            reader
+            (reader, head)
             for book in books
+            if book.durable and (head := order.heads.get(book.name, 0))
             for reader in book.readers
-            if book.durable and reader.live and reader.at < order.heads.get(book.name, 0)
+            if reader.at < head and self._owes(reader)
         )
         late = next(behind, None)
         delivered = sum(book.delivered for book in books)
@@ -236,9 +261,8 @@ class Worker:
             swarm.after(DRAIN_LOOK, partial(self._drain, order, deadline, delivered))
             return
         if late is not None:
-            for reader in (late, *behind):
-                head = order.heads.get(reader.book.name, 0)
-                detail = f"reader {reader.who} is at {reader.at} of {head}" if head else f"reader {reader.who}"
+            for reader, head in (late, *behind):
+                detail = f"reader {reader.who} is at {reader.at} of {head}"
                 swarm.ledger.faults.note("undelivered", reader.book.name, detail)
         self._say(wire.Finished("drain"))
 
@@ -252,21 +276,22 @@ class Worker:
             places, ids = array("Q"), array("Q")
 
             def ask(after: int) -> None:
-                epoch = next((reader.epoch for reader in ledger.book(channel).readers if reader.live), "")
-                self._ask_history(channel, {"limit": PAGE, "since": {"offset": after, "epoch": epoch}}, answer)
+                request = {"limit": PAGE, "since": {"offset": after, "epoch": ledger.book(channel).epoch}}
+                self._ask_history(channel, request, partial(answer, after))
 
-            def answer(reply: Reply, now: int) -> None:
+            def answer(after: int, reply: Reply) -> None:
                 page = reply.history
                 if page is None:
                     refused[channel] = reason(reply)
-                elif page.publications:
-                    for publication in page.publications:
-                        delivery = ledger.decode(channel, publication)
-                        places.append(delivery.offset)
-                        ids.append(unsigned(delivery.message))
-                    if places[-1] < page.offset:
-                        ask(places[-1])
-                        return
+                    done()
+                    return
+                for publication in page.publications:
+                    delivery = ledger.decode(channel, publication)
+                    places.append(delivery.offset)
+                    ids.append(unsigned(delivery.message))
+                if page.publications and after < places[-1] < page.offset:
+                    ask(places[-1])
+                    return
                 offsets[channel], messages[channel] = places.tobytes(), ids.tobytes()
                 done()
 
@@ -275,7 +300,10 @@ class Worker:
         each_of(list(since), read, lambda: self._say(wire.Histories(offsets, messages, refused)))
 
     def _close_books(self) -> None:
-        faults = self.swarm.ledger.faults
+        counts, faults = self.swarm.counts, self.swarm.ledger.faults
+        counts["unanswered"] = counts["published"] - counts["acknowledged"] - counts["refused"]
+        self._progress()
+        self._is_closed = True
         entries: list[wire.BookEntry] = []
         weight = 0
         for book in self.swarm.ledger.books.values():
@@ -289,9 +317,9 @@ class Worker:
 
     def _entry(self, book: Book) -> wire.BookEntry:
         head = self._heads.get(book.name, 0)
-        expected = book.expected_before
-        for reader in book.readers:
-            expected += max(0, head - reader.entered) if reader.seen is None else reader.delivered
+        expected = book.expected_before if book.durable else book.delivered
+        for reader in book.readers if book.durable else ():
+            expected += (max(head, reader.at) if self._owes(reader) else reader.at) - reader.entered
         return wire.BookEntry(
             name=book.name,
             durable=book.durable,
@@ -299,7 +327,7 @@ class Worker:
             refused=book.refused,
             unanswered=book.sent - len(book.acknowledged) - book.refused,
             acknowledged=array("Q", book.acknowledged).tobytes(),
-            offsets=array("Q", map(unsigned, book.messages)).tobytes(),
+            offsets=array("Q", book.messages).tobytes(),
             messages=array("Q", map(unsigned, book.messages.values())).tobytes(),
             readers=len(book.readers),
             entered=book.entered,
@@ -314,6 +342,8 @@ def unsigned(message: int) -> int:
 
 
 def reason(reply: Reply) -> str:
+    if reply is NO_ANSWER:
+        return f"no answer within {PATIENCE:.0f} s"
     return f"{reply.error.code} {reply.error.message}" if reply.error else "nobody of this run is there any more"
 
 

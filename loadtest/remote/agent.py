@@ -279,8 +279,6 @@ class Session:
                 self._agent.say(why)
                 self._heard(do.worker, wire.Failed(why))
                 return
-            # However long it was on its way, here or there: the run's clock has gone on.
-            order = msgspec.structs.replace(order, elapsed=order.elapsed + time.monotonic_ns() - do.at)
         self._crew.send(do.worker, order)
 
 

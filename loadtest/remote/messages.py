@@ -69,11 +69,10 @@ Reply = Yes | No
 
 
 class Do(Message, frozen=True):
-    """An order for one of the agent's workers. `at` is the moment of its sending, in ns of the agent's clock."""
+    """An order for one of the agent's workers. Times in it are of the agent's clock."""
 
     worker: int
     order: wire.Order
-    at: int
 
 
 class Said(Message, frozen=True):

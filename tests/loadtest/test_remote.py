@@ -7,13 +7,11 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, cast
 
 import msgspec
 import pytest
@@ -23,16 +21,15 @@ from hypothesis import strategies as st
 from config.embedded.binaries import find_nats
 from loadtest.balance import balance
 from loadtest.coordinator import Coordinator, RunFailed, sources
-from loadtest.crew import ForkedCrew
 from loadtest.engine import wire
 from loadtest.engine.swarm import Target
 from loadtest.plan import Channels, Hold, Open, Phase, Plan, Publish
 from loadtest.remote import chunks
-from loadtest.remote.agent import Agent, Session, objection
+from loadtest.remote.agent import objection
 from loadtest.remote.clock import Clock
-from loadtest.remote.crew import NotGathered, RemoteCrew
+from loadtest.remote.crew import Member, NotGathered, RemoteCrew
 from loadtest.remote.link import WINDOW, Link, Sender
-from loadtest.remote.messages import Do, Subjects, decode_do, decode_here
+from loadtest.remote.messages import Here, Subjects, decode_do, decode_here
 from loadtest.server import Server
 
 SECRET = "a secret of at least thirty-two characters"
@@ -341,23 +338,15 @@ def test_who_announces_nonsense_is_not_heard(wrong: dict[str, object]) -> None:
         decode_here(msgspec.msgpack.encode(right | wrong))
 
 
-async def test_the_run_s_clock_goes_on_while_an_order_is_on_its_way() -> None:
-    class Orders:
-        size = 1
-        sent: ClassVar[list[wire.Order]] = []
-
-        def send(self, worker: int, order: wire.Order) -> None:
-            self.sent.append(order)
-
-    agent = Agent("", "a", 1, Subjects("default"), 1000, own=False, say=print)
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        session = Session(agent, cast(ForkedCrew, Orders()), ours, patient=False)
-        begun = time.monotonic_ns()
-        session._do(Do(0, setup(elapsed=7_000_000_000), at=begun - 3_000_000_000))
-    order = Orders.sent[0]
-    assert isinstance(order, wire.Setup)
-    assert 10_000_000_000 <= order.elapsed <= 10_000_000_000 + time.monotonic_ns() - begun
+async def test_the_run_s_clock_begins_at_the_same_moment_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    monkeypatch.setattr(Sender, "put", lambda sender, message: sent.append(message))
+    here = Here("a", "s", 1, 1, 1000, False, "1")
+    member = Member(Link(), Subjects("default"), "c", here=here, first=0, heard=lambda number, answer: None)
+    member.clock.offset = 3_000_000_000  # ahead of ours
+    member.send(0, setup(began=7_000_000_000))
+    assert decode_do(sent[0]).order == setup(began=10_000_000_000)
+    await member._sender.close(0)
 
 
 async def test_a_large_message_never_runs_ahead_of_its_reader(nats: Nats) -> None:
