@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from loadtest.coordinator import Outcome
 from loadtest.engine import wire
-from loadtest.engine.protocol import name_of
+from loadtest.engine.protocol import SEQUENCE_BITS, name_of
 from loadtest.report.model import Channel, Fault, Ledger
 
 CHANNELS_NAMED = 1000
@@ -42,18 +43,15 @@ class Sum:
 
 def balance(outcome: Outcome) -> Ledger:
     """The ledger of a run, with every fault that the workers or the comparison found."""
-    faults = list(outcome.faults)
-    count = outcome.fault_count
+    found = list(outcome.faults)
     channels: list[Channel] = []
-    interrupted = any(outcome.counts.get(name) for name in ("cut", "disconnects", "leaves"))
-    for total in sums(outcome.entries, faults):
-        channel, found = _balanced(total, outcome, interrupted=interrupted)
+    for total in sums(outcome.entries, found):
+        channel, faults = _balanced(total, outcome)
         channels.append(channel)
-        faults += found
-    count += len(faults) - len(outcome.faults)
-    if outcome.partial:  # a run that was stopped owes nobody the rest
-        faults = [fault for fault in faults if fault.kind != "undelivered"]
-        count = len(faults)
+        found += faults
+    faults = [fault for fault in found if not (outcome.partial and fault.kind == "undelivered")]
+    # Of what the workers did not name, nobody knows the kind: it stays.
+    count = outcome.fault_count - len(outcome.faults) + len(faults)
     channels.sort(key=lambda channel: (-channel.sent, channel.name))
     named, others = channels[:CHANNELS_NAMED], channels[CHANNELS_NAMED:]
     return Ledger(named, faults[:FAULTS_NAMED], count, _added(others) if others else None)
@@ -64,7 +62,7 @@ def sums(workers: Iterable[Iterable[wire.BookEntry]], faults: list[Fault]) -> It
     totals: dict[str, Sum] = {}
     for entry in (entry for entries in workers for entry in entries):
         total = totals.setdefault(entry.name, Sum(entry.name))
-        total.durable = total.durable and (entry.durable or entry.entered < 0)
+        total.durable = total.durable and entry.durable  # as it is, too, where nobody entered
         total.sent += entry.sent
         total.refused += entry.refused
         total.unanswered += entry.unanswered
@@ -82,45 +80,51 @@ def sums(workers: Iterable[Iterable[wire.BookEntry]], faults: list[Fault]) -> It
     return iter(totals.values())
 
 
-def _balanced(total: Sum, outcome: Outcome, *, interrupted: bool) -> tuple[Channel, list[Fault]]:
+def shown(message: int) -> str:
+    return "somebody else's" if message == NOBODY else name_of(message)
+
+
+def _balanced(total: Sum, outcome: Outcome) -> tuple[Channel, list[Fault]]:
     faults: list[Fault] = []
     before = max(0, total.entered)
     head = outcome.heads.get(total.name, 0)
-    history = outcome.histories.get(total.name)
+    history = outcome.histories.get(total.name) if total.durable else None
     stored = dict(zip(*map(numbers, history), strict=True)) if history else {}
     first = min(stored, default=0)
+    known = total.seen | stored
+    ours = [message for _, message in sorted(known.items()) if message != NOBODY]
 
-    def fault(kind: str, what: str, examples: Iterable[int]) -> None:
-        found = [shown(each) for each in examples]
+    def fault(kind: str, what: str, examples: Iterable[int], name: Callable[[int], str] = shown) -> None:
+        found = list(examples)
         if found:
             more = f" and {len(found) - EXAMPLES} more" if len(found) > EXAMPLES else ""
-            faults.append(Fault(kind, total.name, f"{len(found)} {what}: {', '.join(found[:EXAMPLES])}{more}"))
+            detail = f"{len(found)} {what}: {', '.join(map(name, found[:EXAMPLES]))}{more}"
+            faults.append(Fault(kind, total.name, detail))
 
     expected = total.expected
-    if not total.durable:
-        if not interrupted:
-            expected = total.readers * len(total.acknowledged)
-            if total.delivered < expected:
-                faults.append(Fault("undelivered", total.name, f"{total.delivered:,} of {expected:,} deliveries"))
-        fault("lost", "acknowledged but seen by nobody", total.acknowledged - set(total.seen) if total.readers else ())
-    elif history is not None:
-        missing = set(range(first, head + 1)) - set(stored) if stored else ()
-        if missing:
-            faults.append(Fault("gap", total.name, f"{len(missing)} offsets are missing in the history"))
-        differs = [offset for offset, message in stored.items() if total.seen.get(offset, message) != message]
-        if differs:
-            faults.append(Fault("disagreement", total.name, f"readers saw other messages at {differs[:EXAMPLES]}"))
-    if total.durable and total.name in outcome.heads:
-        known = total.seen | stored
-        fault("lost", "acknowledged but not stored", total.acknowledged - set(known.values()))
-        of_this_run = sum(message != NOBODY for message in known.values())
-        owed = len(total.acknowledged) + total.unanswered
-        if of_this_run > owed:
-            faults.append(Fault("doubled", total.name, f"{of_this_run} stored, {owed} acknowledged or unanswered"))
-        fault("reordered", "stored before an earlier one of the same sender", _out_of_order(known))
-        beyond = [offset for offset in known if offset > head]
-        if beyond and not outcome.partial:
-            faults.append(Fault("invented", total.name, f"offsets above the head {head}: {beyond[:EXAMPLES]}"))
+    if not total.durable and outcome.steady:
+        expected = total.readers * len(total.acknowledged | set(ours))
+        if total.delivered < expected:
+            faults.append(Fault("undelivered", total.name, f"{total.delivered:,} of {expected:,} deliveries"))
+    if history is not None:
+        end = max(head, *stored) if stored else head
+        if stored:
+            fault("gap", "offsets missing in the history", sorted(set(range(first, head + 1)) - set(stored)), str)
+        elif head > before:
+            faults.append(Fault("lost", total.name, f"the history is empty, and its head is {head}"))
+        differs = (offset for offset, message in stored.items() if total.seen.get(offset, message) != message)
+        fault("disagreement", "offsets at which readers saw another message than is stored", differs, str)
+        beyond = (offset for offset in total.seen if offset > end)
+        fault("invented", f"offsets seen beyond {end}, where the history ends", beyond, str)
+    if (total.durable and total.name in outcome.heads) or (total.readers and outcome.steady):
+        where = "acknowledged but not stored" if total.durable else "acknowledged but seen by nobody"
+        fault("lost", where, sorted(total.acknowledged - set(ours)))
+    stray = set(ours) - total.acknowledged
+    if len(stray) > total.unanswered:
+        fault("invented", f"there, but only {total.unanswered} of them could have been sent", sorted(stray))
+    if total.durable:
+        fault("doubled", "at more than one offset", (each for each, times in Counter(ours).items() if times > 1))
+        fault("reordered", "after a later one of the same sender", _out_of_order(ours, total.acknowledged))
     seen = {offset: message for offset, message in total.seen.items() if offset > before or not total.durable}
     return (
         Channel(
@@ -144,17 +148,16 @@ def _balanced(total: Sum, outcome: Outcome, *, interrupted: bool) -> tuple[Chann
     )
 
 
-def _out_of_order(known: Mapping[int, int]) -> list[int]:
+def _out_of_order(messages: Iterable[int], acknowledged: set[int]) -> Iterator[int]:
+    """A message without an answer may still have been on its way when its sender came back and went on."""
     last: dict[int, int] = {}
-    found = []
-    for _, message in sorted(known.items()):
-        if message == NOBODY:
-            continue
-        sender = message >> 32
-        if message < last.get(sender, -1):
-            found.append(message)
-        last[sender] = message
-    return found
+    seen: set[int] = set()
+    for message in messages:
+        sender = message >> SEQUENCE_BITS
+        if message < last.get(sender, -1) and message in acknowledged and message not in seen:
+            yield message
+        seen.add(message)
+        last[sender] = max(message, last.get(sender, -1))
 
 
 def _added(channels: list[Channel]) -> Channel:
@@ -182,7 +185,3 @@ def numbers(data: bytes) -> array[int]:
     found = array("Q")
     found.frombytes(data)
     return found
-
-
-def shown(message: int) -> str:
-    return "somebody else's" if message == NOBODY else name_of(message)
