@@ -21,6 +21,7 @@ Built-in scenarios make a plan from a few options (`loadtest/scenarios`); a TOML
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +30,11 @@ from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=1)]
 Number = Annotated[int, Meta(ge=0)]
-Positive = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(ge=0, le=1e9)]  # a second
+Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+Positive = Annotated[float, Meta(gt=0, le=1e7)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+OURS = ("drain", "check")  # what the end of every run is called
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -61,14 +65,14 @@ class Open(Activity, frozen=True, tag="open"):
     `rate` is in connections a second, 0: as fast as `window` allows, the connections that are under way at a time.
     """
 
-    rate: Annotated[float, Meta(ge=0)] = 0
+    rate: Rate = 0
     window: Count = 256
 
 
 class Hold(Activity, frozen=True, tag="hold"):
     """Nothing but being there."""
 
-    seconds: Annotated[float, Meta(ge=0)] = 10.0
+    seconds: Seconds = 10.0
 
 
 class Publish(Activity, frozen=True, tag="publish"):
@@ -81,10 +85,10 @@ class Publish(Activity, frozen=True, tag="publish"):
 
     channels: Number = 0  # which entry of the plan's channels
     publishers: Number = 1  # in each channel; 0: every member
-    rate: Annotated[float, Meta(ge=0)] = 0
+    rate: Rate = 0
     in_flight: Number = 0
     burst: Count = 1
-    seconds: Annotated[float, Meta(ge=0)] = 10.0
+    seconds: Seconds = 10.0
     count: Number = 0  # messages in all; 0: as many as fit into `seconds`
     size: Annotated[int, Meta(ge=0, le=1 << 20)] = 128  # bytes of a message's data, about
 
@@ -96,8 +100,8 @@ class Cut(Activity, frozen=True, tag="cut"):
     """
 
     share: Share = 1.0
-    after: Annotated[float, Meta(ge=0)] = 0
-    back_within: Annotated[float, Meta(ge=0)] = 0
+    after: Seconds = 0
+    back_within: Seconds = 0
     publishers: bool = False
     window: Count = 256
 
@@ -132,7 +136,7 @@ class Plan(Strict, frozen=True):
     phases: Annotated[list[Phase], Meta(min_length=1)]
     channels: Annotated[list[Channels], Meta(min_length=1)] = msgspec.field(default_factory=lambda: [Channels()])
     user_prefix: Annotated[str, Meta(max_length=60)] = "load-"
-    drain: Annotated[float, Meta(gt=0)] = 30.0  # s in which everything that was published must have arrived
+    drain: Positive = 30.0  # s in which everything that was published must have arrived
 
 
 class BadPlan(Exception):
@@ -145,7 +149,7 @@ def read_plan(path: Path) -> Plan:
         return check(msgspec.convert(tomllib.loads(path.read_text()), Plan))
     except OSError as error:
         raise BadPlan(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, BadPlan) as error:
         raise BadPlan(f"{path}: {error}") from None
 
 
@@ -153,6 +157,13 @@ def check(plan: Plan) -> Plan:
     """What the types alone do not say. Raises BadPlan."""
     if not any(isinstance(activity, Open) for activity in plan.phases[0].activities):
         raise BadPlan('the first phase must connect the clients: activities = [{ do = "open" }]')
+    for prefix, times in Counter(each.prefix for each in plan.channels).items():
+        if times > 1:
+            raise BadPlan(f'in channels: {times} entries have the prefix "{prefix}"; each needs its own')
+    for name, times in Counter([*OURS, *(phase.name for phase in plan.phases)]).items():
+        if times > 1:
+            also = " (the end of every run is called so)" if name in OURS else ""
+            raise BadPlan(f'in phases: {times} are called "{name}"{also}; each needs its own name')
     for phase in plan.phases:
         for activity in phase.activities:
             if isinstance(activity, Publish):
