@@ -110,21 +110,22 @@ def _balanced(total: Sum, outcome: Outcome) -> tuple[Channel, list[Fault]]:
         end = max(head, *stored) if stored else head
         if stored:
             fault("gap", "offsets missing in the history", sorted(set(range(first, head + 1)) - set(stored)), str)
-        elif head > before:
-            faults.append(Fault("lost", total.name, f"the history is empty, and its head is {head}"))
         differs = (offset for offset, message in stored.items() if total.seen.get(offset, message) != message)
         fault("disagreement", "offsets at which readers saw another message than is stored", differs, str)
         beyond = (offset for offset in total.seen if offset > end)
         fault("invented", f"offsets seen beyond {end}, where the history ends", beyond, str)
-    if (total.durable and total.name in outcome.heads) or (total.readers and outcome.steady):
-        where = "acknowledged but not stored" if total.durable else "acknowledged but seen by nobody"
-        fault("lost", where, sorted(total.acknowledged - set(ours)))
+    if history is not None:
+        trimmed = {message for offset, message in total.seen.items() if offset < first}
+        fault("lost", "acknowledged but not stored", sorted(total.acknowledged - set(stored.values()) - trimmed))
+    elif total.readers and (total.durable or outcome.steady):
+        fault("lost", "acknowledged but seen by nobody", sorted(total.acknowledged - set(ours)))
     stray = set(ours) - total.acknowledged
     if len(stray) > total.unanswered:
         fault("invented", f"there, but only {total.unanswered} of them could have been sent", sorted(stray))
     if total.durable:
         fault("doubled", "at more than one offset", (each for each, times in Counter(ours).items() if times > 1))
-        fault("reordered", "after a later one of the same sender", _out_of_order(ours, total.acknowledged))
+        answered = (message for message in ours if message in total.acknowledged)
+        fault("reordered", "after a later one of the same sender", _out_of_order(answered))
     seen = {offset: message for offset, message in total.seen.items() if offset > before or not total.durable}
     return (
         Channel(
@@ -148,13 +149,13 @@ def _balanced(total: Sum, outcome: Outcome) -> tuple[Channel, list[Fault]]:
     )
 
 
-def _out_of_order(messages: Iterable[int], acknowledged: set[int]) -> Iterator[int]:
-    """A message without an answer may still have been on its way when its sender came back and went on."""
+def _out_of_order(messages: Iterable[int]) -> Iterator[int]:
+    """Messages with an answer: one without may have been on its way when its sender came back and went on."""
     last: dict[int, int] = {}
     seen: set[int] = set()
     for message in messages:
         sender = message >> SEQUENCE_BITS
-        if message < last.get(sender, -1) and message in acknowledged and message not in seen:
+        if message < last.get(sender, -1) and message not in seen:
             yield message
         seen.add(message)
         last[sender] = max(message, last.get(sender, -1))

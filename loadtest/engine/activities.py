@@ -171,7 +171,7 @@ class Publishing:
         self._late: dict[Client, list[tuple[Publisher, int, int]]] = {}  # with the time of each turn, and how many
         self._turn = 0  # of my turns: turn k is publisher k % mine, in round k // mine
         self._started = self._ends = 0
-        self._unanswered = 0
+        self._unanswered = self._answers = 0
         self._ended = self._over = False
         self._done: Done = lambda: None
 
@@ -194,6 +194,8 @@ class Publishing:
             self._refill(publisher)
         if spec.seconds:
             swarm.at(self._ends, self._end)
+        else:
+            self._look_for_answers(-1)
         self._settle()
 
     def stop(self) -> None:
@@ -255,6 +257,13 @@ class Publishing:
             publisher.left -= free
             self._publish(publisher, self._swarm.now, free)
 
+    def _look_for_answers(self, before: int) -> None:
+        """A server that has stopped answering does not stop the run."""
+        if self._unanswered and self._answers == before:
+            self._finish()
+        elif not self._over:
+            self._swarm.after(ANSWERS_PATIENCE, partial(self._look_for_answers, self._answers))
+
     # --- both --------------------------------------------------------------------------------------------------
 
     def _publish(self, publisher: Publisher, intended: int, times: int) -> None:
@@ -277,6 +286,7 @@ class Publishing:
         book, swarm = publisher.book, self._swarm
         publisher.unanswered -= 1
         self._unanswered -= 1
+        self._answers += 1
         if not reply.id:
             pass  # the connection ended: it may be stored or not
         elif reply.error is not None:
