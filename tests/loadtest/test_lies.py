@@ -63,7 +63,7 @@ class Run:
     async def __call__(self) -> tuple[Outcome, Ledger]:
         async with self.server.running():
             target = Target("127.0.0.1", self.server.port)
-            outcome = await Coordinator(self._plan, self.crew, target, Tokens(token="anybody"))(self.stop)
+            outcome = await Coordinator(self._plan, self.crew, [target], Tokens(token="anybody"))(self.stop)
         return outcome, balance(outcome)
 
 
@@ -252,7 +252,7 @@ async def test_a_server_that_is_not_there_is_an_error_of_the_connection(monkeypa
     this = Run(Lies())
     async with this.server.running():
         pass  # its port is free again
-    outcome = await Coordinator(plan(), this.crew, Target("127.0.0.1", this.server.port), Tokens())(this.stop)
+    outcome = await Coordinator(plan(), this.crew, [Target("127.0.0.1", this.server.port)], Tokens())(this.stop)
     assert outcome.counts["given_up"] == 6
     assert outcome.errors == {"connect: ECONNREFUSED": 12}
     assert Counter(outcome.counts)["published"] == 0
