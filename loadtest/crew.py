@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -97,8 +98,6 @@ class ForkedCrew:
         await asyncio.to_thread(self._reap)
 
     def _reap(self) -> None:
-        import time
-
         deadline = time.monotonic() + 5
         left = list(self.pids)
         while left:

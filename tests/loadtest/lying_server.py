@@ -11,10 +11,12 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Lies:
     garbage: str = ""  # sent instead of every 5th delivery: text | binary | frame
     # Connections and positions.
     drop: int = 0  # the k-th publication of a channel cuts all readers of it off, except its publisher
+    no_return: bool = False  # and nobody gets in after that
     new_epoch: bool = False  # whoever comes back finds another epoch
     half_recovery: bool = False  # recovered, says the reply, and leaves out the last
     no_recovery: bool = False  # every reply says it has too much to tell: the client reads the history
@@ -71,12 +74,18 @@ class LyingServer:
         self.on_publish: Callable[[int], None] = lambda published: None
         self.channels: defaultdict[str, Stored] = defaultdict(Stored)
         self._numbers = 0
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[LyingServer]:
-        async with serve(self._serve, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        async with serve(
+            self._serve, "127.0.0.1", 0, compression=None, ping_interval=None, process_request=self._gate
+        ) as server:
             self.port = server.sockets[0].getsockname()[1]
             yield self
+
+    def _gate(self, connection: ServerConnection, request: Request) -> Response | None:
+        return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "no\n") if self._closed else None
 
     async def _serve(self, connection: ServerConnection) -> None:
         greeted = False
@@ -176,6 +185,7 @@ class LyingServer:
             channel.late.clear()
         channel.waiting.clear()
         if every(lies.drop):
+            self._closed = lies.no_return
             for reader in [reader for reader in channel.readers if reader is not connection]:
                 del channel.readers[reader]
                 reader.transport.abort()

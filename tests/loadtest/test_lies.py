@@ -32,6 +32,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coordinators, "SETTLE", 0.02)
     monkeypatch.setattr(worker, "DRAIN_LOOK", 0.01)
     monkeypatch.setattr(swarm, "BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr(swarm, "ATTEMPTS", 5)
     monkeypatch.setattr(activities, "ANSWERS_PATIENCE", 0.2)
     monkeypatch.setattr(activities.Churning, "AWAY_FOR", 0.02)
 
@@ -112,6 +113,7 @@ async def test_an_honest_server_has_clean_books() -> None:
         (Lies(garbage="frame"), {"malformed"}),
         (Lies(drop=16, new_epoch=True), {"unrecovered", "disagreement", "lost"}),
         (Lies(drop=16, half_recovery=True), {"gap"}),
+        (Lies(drop=16, no_return=True), {"undelivered"}),
         (Lies(lose=5, refuse_history=True), {"lost"}),
         (Lies(lose=5, ephemeral=True), {"gap", "lost", "undelivered"}),
         (Lies(lose=MESSAGES, ephemeral=True), {"lost", "undelivered"}),

@@ -254,6 +254,15 @@ def test_a_head_that_went_back_has_lost_something() -> None:
     assert kinds(ledger) == ["lost"]
 
 
+def test_what_was_missed_before_one_left_is_not_late_afterwards() -> None:
+    ledger, reader = entered()
+    ledger.deliver(reader, ledger.decode("c", publication(1, 2, 2)))
+    ledger.leave(reader)
+    ledger.enter(reader, 2, "e", durable=True)
+    assert not ledger.deliver(reader, ledger.decode("c", publication(1, 1, 1)))
+    assert kinds(ledger) == ["gap", "doubled"]
+
+
 def test_what_comes_while_history_is_read_is_held_back_and_is_no_gap() -> None:
     ledger, reader = entered()
     reader.held = []

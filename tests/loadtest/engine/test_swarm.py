@@ -216,6 +216,33 @@ def test_the_code_of_the_end_says_who_comes_back(server: Server, code: int, come
         assert server.client.phase == GIVEN_UP
 
 
+def test_whoever_was_away_too_long_reads_the_history_and_is_live_with_its_last_page(server: Server) -> None:
+    def published(*offsets: int) -> list[dict[str, object]]:
+        return [{"data": {"run": "r", "s": 3, "n": offset, "t": 1}, "offset": offset} for offset in offsets]
+
+    def live(offset: int) -> dict[str, object]:
+        return {"push": {"channel": "chat:a", "pub": published(offset)[0]}}
+
+    server.live()
+    server.socket.close()
+    server.until(lambda: server.client.phase == AWAY)
+    server.upgrade()
+    server.say(CONNECTED, {"id": 2, "subscribe": {"epoch": "e", "offset": 10, "was_recovering": True}})
+    (first,) = server.hear()
+    assert first["history"] == {"channel": "chat:a", "limit": 1000, "since": {"offset": 7, "epoch": "e"}}
+    server.say(live(11), {"id": first["id"], "history": {"publications": published(8), "offset": 11, "epoch": "e"}})
+    (second,) = server.hear()
+    assert second["history"]["since"] == {"offset": 8, "epoch": "e"}  # type: ignore[index]
+    assert server.client.phase != LIVE
+    # The history is read after the subscription stands: it has what comes live, too, before or after.
+    page = {"publications": published(9, 10, 11, 12), "offset": 12, "epoch": "e"}
+    server.say({"id": second["id"], "history": page}, live(12))
+    server.until(lambda: server.client.phase == LIVE)
+    (reader,) = server.client.readers
+    server.until(lambda: reader.at == 12)
+    assert (server.faults, reader.book.delivered) == ([], 5)
+
+
 def test_an_unsubscribe_says_whether_to_subscribe_again(server: Server) -> None:
     server.live()
     (reader,) = server.client.readers
