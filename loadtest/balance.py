@@ -87,7 +87,8 @@ def shown(message: int) -> str:
 def _balanced(total: Sum, outcome: Outcome) -> tuple[Channel, list[Fault]]:
     faults: list[Fault] = []
     before = max(0, total.entered)
-    head = outcome.heads.get(total.name, 0)
+    seen_up_to = max(total.seen, default=before) if total.durable else 0
+    head = outcome.heads.get(total.name, seen_up_to)
     history = outcome.histories.get(total.name) if total.durable else None
     stored = dict(zip(*map(numbers, history), strict=True)) if history else {}
     first = min(stored, default=0)

@@ -100,7 +100,8 @@ class Channel(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One promise that was broken: lost, doubled, reordered, invented, gap, undelivered, unrecovered, disagreement."""
+    """One promise that was broken: lost, doubled, reordered, invented, gap, undelivered, unrecovered, disagreement,
+    malformed (against the protocol)."""
 
     kind: str
     channel: str

@@ -161,6 +161,7 @@ def test_a_history_that_cannot_be_read_leaves_what_readers_saw() -> None:
     ledger = balance(outcome(*two(), stored=None, head=None))
     assert ledger.faults == []
     assert (ledger.channels[0].stored_digest, ledger.channels[0].published_digest) == ("", digest(STORED))
+    assert (ledger.channels[0].head_before, ledger.channels[0].head_after) == (10, 15)  # as far as readers saw
 
 
 # --- without offsets ---------------------------------------------------------------------------------------------

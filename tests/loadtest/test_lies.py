@@ -18,10 +18,13 @@ from loadtest.engine import activities, swarm, worker
 from loadtest.engine.swarm import Target
 from loadtest.engine.wire import Tokens
 from loadtest.plan import Channels, Churn, Cut, Open, Phase, Plan, Publish, Stall, check
-from loadtest.report.model import Channel, Ledger
+from loadtest.report.model import Channel, Ledger, Machine
+from loadtest.report.verify import consistent
+from loadtest.results import Measured, report
 from tests.loadtest.lying_server import Lies, LyingServer
 
 ROOM = "chat:room"
+MACHINE = Machine(2, 1 << 34, "", "", "", 20_000)
 MESSAGES = 32
 TALK = Publish(in_flight=4, count=MESSAGES, seconds=0)
 
@@ -72,6 +75,9 @@ async def run(lies: Lies, what: Plan | None = None) -> tuple[Outcome, Channel, s
     outcome, ledger = await Run(lies, what)()
     (channel,) = ledger.channels
     assert ledger.clean == (not ledger.faults)
+    if ledger.clean:
+        measured = Measured(what or plan(), "loadtest", {}, "ws://127.0.0.1", {}, MACHINE, started=0)
+        assert consistent(report(outcome, measured, lambda plan, facts: [])) == []
     return outcome, channel, {fault.kind for fault in ledger.faults}
 
 
