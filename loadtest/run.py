@@ -106,6 +106,9 @@ def load(
                 raise Unusable("--by-node is for a server of this folder whose nodes have ports: --node-port-base.")
             workers = -(-workers // len(addresses)) * len(addresses)  # as many for each node
         measurement = Measurement(plan, addresses, local, hiring(options, workers))
+        if warning := targets.is_loopback(target.host) and targets.kernel_memory(plan.clients):
+            print(f"chalkwire loadtest: {warning}", file=sys.stderr)
+            measurement.notes.append(warning)
         outcome = measurement(view)
         measured = Measured(
             plan=plan,

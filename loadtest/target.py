@@ -21,6 +21,8 @@ from loadtest.plan import Plan
 PATIENCE = 10.0  # s for the first client
 SPARE_FILES = 100  # of each process: the loop's, the control socket, Python's own
 MOST_FILES = 19_000  # connections of one process where the limit would allow more
+TCP_MEMORY = Path("/proc/sys/net/ipv4/tcp_mem")
+CROWD = 100_000  # clients: with fewer, the kernel's defaults do
 ENDPOINT = "/connection/websocket"
 
 
@@ -114,6 +116,25 @@ def workers_for(clients: int, asked: int, cpus: int) -> int:
             )
         return asked
     return min(clients, max(cpus, needed))
+
+
+def kernel_memory(clients: int, path: Path = TCP_MEMORY) -> str:
+    """What to set before a message to all clients at once, where they are on this machine; else nothing.
+
+    Unread data takes a socket at least a page, and a receiver's is counted while it waits. Above the third number of
+    `tcp_mem` (pages) the kernel cuts connections off, which looks like a fault of the server (measured: at a million).
+    """
+    try:
+        most = int(path.read_text().split()[2])
+    except (OSError, ValueError, IndexError):
+        return ""
+    needed = 2 * clients
+    if clients < CROWD or most >= needed:
+        return ""
+    return (
+        f"The kernel gives TCP {most:,} pages; {clients:,} clients may need {needed:,}, and beyond the limit it drops "
+        f'connections: sysctl -w net.ipv4.tcp_mem="{needed // 2} {needed * 3 // 4} {needed}".'
+    )
 
 
 def try_one(plan: Plan, target: Target, tokens: wire.Tokens) -> None:
