@@ -62,7 +62,8 @@ class Link:
         except (OSError, TimeoutError, errors.Error) as error:
             await self.close()
             reason = self.reason or str(error) or type(error).__name__
-            if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
+            lost = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+            if lost or "reset by peer" in reason:
                 reason += " (are the token, or user and password, right?)"  # its complaint is lost with the connection
             raise Away(f"NATS cannot be reached at {', '.join(map(shown, servers))}: {reason}.") from None
         except BaseException:
