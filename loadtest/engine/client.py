@@ -17,7 +17,7 @@ FIRST_SUBSCRIBE_ID = 2
 
 
 class Client:
-    """With a subscription about 600 bytes: a million of them share this machine with the server."""
+    """With a subscription about 1 KB: a million of them share this machine with the server."""
 
     __slots__ = (
         "attempts",
