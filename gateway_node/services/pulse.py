@@ -51,7 +51,8 @@ class Pulse:
         self._typed: dict[str, float] = {}  # rooms where somebody began to type, since when
         self._stopped: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._silence = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     # --- what happened -----------------------------------------------------------------------------------------
 
@@ -100,17 +101,20 @@ class Pulse:
             if not typists:
                 del self._typists[room]
             self._stopped.add((room, user))
-            self._wake.set()
+            self._silence.set()
 
     # --- telling -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="pulse")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="pulse"),
+            asyncio.create_task(self._keep_silencing(), name="typing stops"),
+        ]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
@@ -119,6 +123,20 @@ class Pulse:
             for beat in (self._tell_cursors, self._tell_numbers, self._tell_typing):
                 await self._carefully(beat)
             await asyncio.sleep(self._seconds)
+
+    async def _keep_silencing(self) -> None:
+        """Without a pause: until Redis knows, another node may tell that somebody types whose message is there."""
+        while True:
+            await self._silence.wait()
+            self._silence.clear()
+            await self._carefully(self._tell_stops)
+
+    async def _tell_stops(self) -> None:
+        stopped, self._stopped = self._stopped, set()
+        try:
+            await self._typing.stop(stopped)
+        except Away:
+            pass  # it ends by itself
 
     async def _carefully(self, beat: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -154,11 +172,6 @@ class Pulse:
             self._push(f"room:{room_id}", _encode(told))
 
     async def _tell_typing(self) -> None:
-        stopped, self._stopped = self._stopped, set()
-        try:
-            await self._typing.stop(stopped)
-        except Away:
-            pass  # it ends by itself
         typed, self._typed = self._typed, {}
         small = await self._small(typed)
         mine, later = await self._turns_of("typing", typed)

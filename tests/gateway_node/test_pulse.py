@@ -25,16 +25,16 @@ SECONDS = 0.2
 
 
 class Node:
-    def __init__(self, database: Database, redis_url: str) -> None:
+    def __init__(self, database: Database, redis_url: str, seconds: float = SECONDS, typing: float = 6) -> None:
         self.pipe = Pipe(redis_url)
         self.pushes: list[tuple[float, str, Any]] = []  # when, where, what
         self.pulse = Pulse(
             self._push,
             ReadingStore(database),
-            RedisTyping(self.pipe),
+            RedisTyping(self.pipe, typing),
             Turns(self.pipe),
             small_room=3,
-            seconds=SECONDS,
+            seconds=seconds,
         )
 
     def _push(self, channel: str, data: bytes) -> None:
@@ -183,6 +183,21 @@ async def test_who_types_by_name_in_a_small_room(nodes: list[Node], database: Da
 
 async def _typists(node: Node, room: str, wanted: list[str]) -> bool:
     return (await node.pulse.typists(room, 3))[0] == wanted
+
+
+async def test_whoever_wrote_is_not_told_as_typing_by_another_node(
+    nodes: list[Node], database: Database, redis_url: str
+) -> None:
+    """Their own node may be between two pulses, when another has its turn."""
+    room = await small(database)
+    slow, there = Node(database, redis_url, seconds=600, typing=600), nodes[0]
+    await slow.pulse.start()
+    await slow.pulse.typing(room.room, room.users[0])
+    await until(lambda: slow.heard(f"room:{room.room}"))
+    slow.pulse.wrote(room.room, room.users[0])
+    await until(lambda: _typists(there, room.room, []))
+    await slow.pulse.stop()
+    await slow.pipe.close()
 
 
 async def test_who_types_in_a_big_room(nodes: list[Node], database: Database) -> None:
