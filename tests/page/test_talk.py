@@ -198,6 +198,28 @@ async def test_a_script_in_a_message_stays_text(visitors: Visitors) -> None:
     ]
 
 
+async def test_a_name_that_turns_the_direction_leaves_sentences_alone(visitors: Visitors) -> None:
+    eve, bo = await visitors.registered("\u202eEve", "Bo")
+    await eve.create_group("Turned", bo)
+    await eve.send("hello")
+    await bo.open("Turned")
+    await expect(bo.page.locator(".system").last).to_have_text("Eve added you")
+    await expect(bo.room("Turned").locator(".room-last")).to_have_text("Eve: hello")
+
+
+async def test_nobody_looks_as_if_they_typed_by_saying_so(visitors: Visitors) -> None:
+    ana, bo = await visitors.registered("Ana", "Bo")
+    await ana.message(bo)
+    await ana.send("… typing…")
+    line = bo.room("Ana").locator(".room-last")
+    await expect(line).to_have_text("… typing…")
+    await expect(line).not_to_have_class(re.compile("typing"))
+    await ana.choose("… typing…", "Delete")
+    await ana.confirm("Delete")
+    await expect(line).to_have_text("Message deleted")
+    await expect(ana.page.locator("article.deleted .ticks")).to_have_count(0)
+
+
 async def test_links_open_apart(visitors: Visitors) -> None:
     ana, bo = await visitors.registered("Ana", "Bo")
     await ana.message(bo)

@@ -5,6 +5,7 @@ import { MembersPanel } from './members.js';
 import { PinsPanel } from './pins.js';
 import { RoomList } from './rooms.js';
 import { SearchPanel } from './search.js';
+import { steady } from './text.js';
 import { toast } from './toast.js';
 
 const TITLE = 'Chalkwire';
@@ -121,7 +122,7 @@ export class App {
 
   #removed(room) {
     if (this.open !== room) return;
-    toast(`You are not in “${room.title}” any more.`);
+    toast(`You are not in “${steady(room.title)}” any more.`);
     location.hash = '';
   }
 

@@ -8,7 +8,7 @@ import { MessageView } from './message.js';
 import { content, typingLine } from './summary.js';
 import { systemLine } from './system.js';
 import { agoOf, dayName, dayOf } from './time.js';
-import { textNodes } from './text.js';
+import { steady, textNodes } from './text.js';
 import { attempt } from './toast.js';
 
 const TOGETHER = 5 * 60_000; // ms between two messages of one person that stand together
@@ -348,7 +348,7 @@ export class Conversation {
     const readers = room.readersOf(last.offset);
     if (!readers.length) return '';
     if (room.direct) return 'Seen';
-    const names = readers.slice(0, SHOWN_READERS).map((id) => this.#chat.people.name(id));
+    const names = readers.slice(0, SHOWN_READERS).map((id) => steady(this.#chat.people.name(id)));
     const more = readers.length - names.length;
     return `Seen by ${names.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
   }

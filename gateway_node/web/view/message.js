@@ -113,7 +113,7 @@ export class MessageView {
       pinned && icon('pin'),
       edited_at && !deleted_at && h('span', { text: 'edited', title: fullTime(edited_at) }),
       h('time', { datetime: timestamp, title: fullTime(timestamp), text: timeOf(timestamp) }),
-      own && offset && h('span', { class: `ticks ${read}`, role: 'img', 'aria-label': READ[read], title: READ[read] }, icon(read ? 'ticks' : 'tick')),
+      own && offset && !deleted_at && h('span', { class: `ticks ${read}`, role: 'img', 'aria-label': READ[read], title: READ[read] }, icon(read ? 'ticks' : 'tick')),
       state && state !== 'failed' && h('span', { class: 'ticks', role: 'img', 'aria-label': 'Sending' }, icon('clock')),
     );
   }

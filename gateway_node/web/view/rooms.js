@@ -5,7 +5,7 @@ import { h, name, reconcile } from './dom.js';
 import { openMenu } from './menu.js';
 import { editProfile, findGroup, newGroup, newTalk } from './new.js';
 import { briefTime } from './time.js';
-import { summary } from './summary.js';
+import { summary, typingLine } from './summary.js';
 import { attempt } from './toast.js';
 
 export class RoomList {
@@ -58,10 +58,11 @@ export class RoomList {
         const { info } = room;
         const peer = info.peer && people.status(info.peer.id)?.online;
         const open = room === this.#app.open;
-        const line = summary(room, this.#chat);
+        const typing = typingLine(room, people);
+        const line = typing || summary(room, this.#chat);
         const time = briefTime(room.latest);
-        const stamp = [room.title, info.unread, info.mentions, peer, open, line, time].join('\n');
-        return { key: room.id, stamp, make: () => this.#item(room, { peer, open, line, time }) };
+        const stamp = [room.title, info.unread, info.mentions, peer, open, typing, line, time].join('\n');
+        return { key: room.id, stamp, make: () => this.#item(room, { peer, open, typing, line, time }) };
       }),
     );
     this.#empty.hidden = rooms.length > 0 || !this.#chat.loaded;
@@ -69,7 +70,7 @@ export class RoomList {
     this.#drawMe();
   }
 
-  #item(room, { peer, open, line, time }) {
+  #item(room, { peer, open, typing, line, time }) {
     const { unread, mentions } = room.info;
     const spoken = [room.title, unread && `${unread} unread`, mentions && 'you were mentioned', peer && 'online'];
     return h(
@@ -91,7 +92,7 @@ export class RoomList {
           h(
             'span',
             { class: 'room-bottom' },
-            h('span', { class: line.startsWith('…') ? 'room-last typing' : 'room-last', dir: 'auto', text: line }),
+            h('span', { class: typing ? 'room-last typing' : 'room-last', dir: 'auto', text: line }),
             mentions > 0 && h('span', { class: 'badge mention', text: '@' }),
             unread > 0 && h('span', { class: 'badge', text: unread > 999 ? '999+' : unread }),
           ),

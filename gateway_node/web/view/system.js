@@ -1,5 +1,6 @@
 /** The lines that say what happened to a room. */
 
+import { steady } from './text.js';
 import { dayOf, fullTime, timeOf } from './time.js';
 
 const ROLES = { owner: 'owner', moderator: 'moderator', member: 'member' };
@@ -8,7 +9,7 @@ const ROLES = { owner: 'owner', moderator: 'moderator', member: 'member' };
 export function systemLine(line, people, myId) {
   const who = subject(line.from_user_id, people, myId);
   const self = line.user_id === line.from_user_id;
-  const whom = line.user_id === myId ? 'you' : people.name(line.user_id);
+  const whom = line.user_id === myId ? 'you' : steady(people.name(line.user_id));
   switch (line.event) {
     case 'member_added':
       return self ? `${who} joined` : `${who} added ${whom}`;
@@ -21,7 +22,7 @@ export function systemLine(line, people, myId) {
     case 'member_unmuted':
       return `${who} unmuted ${whom}`;
     case 'room_updated':
-      if (line.title !== undefined) return `${who} named the room “${line.title}”`;
+      if (line.title !== undefined) return `${who} named the room “${steady(line.title)}”`;
       return line.open ? `${who} opened the room to everybody` : `${who} closed the room to newcomers`;
     case 'room_archived':
       return `${who} archived the room`;
@@ -33,7 +34,7 @@ export function systemLine(line, people, myId) {
 }
 
 function subject(id, people, myId) {
-  return id === myId ? 'You' : people.name(id);
+  return id === myId ? 'You' : steady(people.name(id));
 }
 
 function moment(timestamp) {

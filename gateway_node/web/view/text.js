@@ -39,6 +39,11 @@ export function brief(content, most = 120) {
   return line.length > most ? `${[...line].slice(0, most).join('')}…` : line;
 }
 
+/** A name or title as a part of a sentence: without the marks that would turn the rest of it around. */
+export function steady(name) {
+  return name.replace(/[\u202a-\u202e\u2066-\u2069]/gu, '');
+}
+
 /** Nodes with the words of a query marked. */
 export function marked(content, query) {
   const words = query.trim().split(/\s+/u).filter(Boolean).map((word) => word.replace(/[.*+?^${}()|[\]\\]/gu, '\\$&'));

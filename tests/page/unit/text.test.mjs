@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import './browser.mjs';
-import { brief, fold, marked, textNodes } from '../web/view/text.js';
+import { brief, fold, marked, steady, textNodes } from '../web/view/text.js';
 import { sentence } from '../web/view/toast.js';
 
 // As much of an element as these modules touch.
@@ -22,6 +22,10 @@ function links(text) {
 function whole(nodes) {
   return nodes.map((node) => node.textContent ?? node).join('');
 }
+
+test('a name in a sentence turns nothing around', () => {
+  assert.equal(`${steady('\u202eeve\u2066')} added ${steady('דנה\u200f')}`, 'eve added דנה\u200f');
+});
 
 test('links are those of the web alone', () => {
   assert.deepEqual(links('see https://example.org/a?b=c#d, and http://x.y'), ['https://example.org/a?b=c#d', 'http://x.y']);
