@@ -19,7 +19,12 @@ PRIVATE = frozenset(
 )
 
 # Libraries that tell about every request or reconnect at levels where we tell about events.
-QUIET = {"uvicorn.access": logging.ERROR, "uvicorn.error": logging.WARNING, "websockets": logging.WARNING}
+QUIET = {
+    "httpx": logging.WARNING,
+    "uvicorn.access": logging.ERROR,
+    "uvicorn.error": logging.WARNING,
+    "websockets": logging.WARNING,
+}
 
 
 def configure(level: str = "info", **fields: str) -> None:

@@ -62,6 +62,11 @@ def test_the_level_holds_for_both() -> None:
     assert [line["event"] for line in lines_of(program, level="warning")] == ["c", "d"]
 
 
+def test_libraries_tell_of_no_single_request() -> None:
+    program = 'for name in ("httpx", "uvicorn.access", "uvicorn.error", "websockets"): logging.getLogger(name).info("a")'
+    assert lines_of(program) == []
+
+
 def test_a_traceback_stays_in_its_line() -> None:
     program = 'try:\n  1 / 0\nexcept ZeroDivisionError:\n  log.exception("a"); logging.exception("b")'
     lines = lines_of(program)
