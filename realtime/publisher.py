@@ -123,7 +123,7 @@ class Publisher:
         try:
             stored = await self._log.append(entry)
         except IdTaken:
-            raise codes.BAD_REQUEST.saying("the message id is taken") from None
+            raise codes.BAD_REQUEST.at("/id", "it is that of another sender's message") from None
         except Refused as error:
             raise codes.PERMISSION_DENIED.saying(str(error)) from None
         except Rejected as error:

@@ -178,6 +178,18 @@ async def test_what_does_not_fit_is_refused_with_its_place(server: Server) -> No
         assert await contents(ann, room) == []
 
 
+async def test_nobody_says_something_under_the_id_of_anothers_message(server: Server) -> None:
+    async with room_of(server, "Ann", "Ben") as (room, (ann, ben)):
+        id = (await ann.rpc("message.send", room_id=room, content="hello"))["id"]
+        answer = await ben.http("POST", f"/v1/rooms/{room}/messages", {"id": id, "content": "hello"})
+        assert (answer.status, answer.pointers) == (422, ["/id"])
+        with pytest.raises(Refused, match="107: /id: "):
+            await ben.rpc("message.send", room_id=room, id=id, content="hello")
+        with pytest.raises(Refused, match="107: /id: "):
+            await ben.device.publish(f"room:{room}", {"id": id, "content": "hello"})
+        assert await contents(ann, room) == ["hello"]
+
+
 async def test_who_floods_is_refused_and_nothing_acknowledged_is_lost() -> None:
     settings = {"CLIENT__PUBLISHES_PER_SECOND": "20", "CLIENT__PUBLISHES_BURST": "30"}
     with short_folder() as folder, Server(folder / "data", nodes=1, settings=settings) as server:
