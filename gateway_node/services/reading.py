@@ -79,8 +79,6 @@ class Reading:
         _check(offset)
         user_id = user_id_of(identity)
         room, user = str(room_id), str(user_id)
-        if 0 < offset <= self._cursors.here(room, user):
-            return
         standing = await self._standing(room_id, user_id)
         offset = min(offset, standing.head)
         if offset <= standing.cursor:

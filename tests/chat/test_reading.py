@@ -263,6 +263,17 @@ async def test_somebody_elses_room_is_unknown(server: Server) -> None:
         assert await cursors(ann, room) == {ann.id: sent["offset"]}
 
 
+async def test_whoever_was_removed_reads_on_no_more(server: Server) -> None:
+    """Also what their node still remembers that they have read."""
+    async with people(server, "Ann", "Ben") as (ann, ben):
+        room = await room_of(ann, ben)
+        sent = await send(ann, room, "hello")
+        await ben.rpc("room.read", room_id=room, offset=sent["offset"])
+        await ann.rpc("room.remove", room_id=room, user_id=ben.id)
+        assert await ben.refusal("room.read", room_id=room, offset=sent["offset"]) == 102
+        assert await cursors(ann, room) == {ann.id: sent["offset"]}
+
+
 @pytest.mark.parametrize(
     ("method", "params", "pointer"),
     [
