@@ -25,7 +25,8 @@ AnyRequest = Request[Any, Any, Any]
 Email = Annotated[str, Meta(max_length=255, pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$")]
 Password = Annotated[str, Meta(max_length=1024)]
 NewPassword = Annotated[str, Meta(min_length=8, max_length=1024, description="At least 8 characters, of any kind.")]
-Name = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# `$` alone would let a last line break pass.
+Name = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)")]
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
@@ -74,7 +75,7 @@ async def register(
     services = services_of(request)
     await services.limits.registrations_per_address.spend(address_of(request))
     user = await services.accounts.register(
-        data.email, data.password, name=data.name, again=idempotency_key is not None
+        data.email, data.password, name=data.name.strip(), again=idempotency_key is not None
     )
     return Response(_profile(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
 

@@ -26,7 +26,7 @@ MAX_QUERY = 255  # characters: an address has no more
 SEEN_PERIOD = 2.0  # s between two notes of who has gone
 MAX_UNNOTED = 100_000  # users who have gone while PostgreSQL is away
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _log = structlog.get_logger(__name__)
 
 
@@ -62,7 +62,7 @@ class People:
         """Change one's own name. Tokens say the old one until they are refreshed."""
         name = name.strip()
         if not 1 <= len(name) <= MAX_NAME or _CONTROL.search(name):
-            raise codes.BAD_REQUEST.at("/name", f"a name has 1 to {MAX_NAME} characters, and none of control")
+            raise codes.BAD_REQUEST.at("/name", f"a name has 1 to {MAX_NAME} characters, without line breaks and control")
         try:
             user = await self._store.rename(user_id_of(identity), name)
         except DatabaseUnavailable:

@@ -82,6 +82,7 @@ async def test_a_new_name_is_seen_by_all(server: Server) -> None:
         ("user.update", {"name": ""}, "/name"),
         ("user.update", {"name": "x" * 101}, "/name"),
         ("user.update", {"name": "a\nb"}, "/name"),
+        ("user.update", {"name": "a\u2028b"}, "/name"),
         ("user.status", {"user_ids": ["nonsense"]}, "/user_ids"),
         ("user.status", {"user_ids": [str(uuid.UUID(int=n)) for n in range(101)]}, "/user_ids"),
     ],

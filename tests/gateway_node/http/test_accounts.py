@@ -285,6 +285,9 @@ async def test_bad_bodies_are_problems_on_every_route(world: World, path: str, g
         {"password": "short"},
         {"name": "x" * 101},
         {"name": "line\nbreak"},
+        {"name": "a line\n"},
+        {"name": "line\u2028break"},
+        {"name": "\x85"},
         {"role": "admin"},
     ],
     ids=str,
@@ -298,6 +301,7 @@ async def test_text_of_any_script_is_kept(world: World) -> None:
     made = await world.register(name="Ζωή 🦉 'quoted' \\ \"", email="ζωή@école.example", password="пароль 密码 🔑")
     assert made.json()["name"] == "Ζωή 🦉 'quoted' \\ \""
     assert (await world.login(email="ζωή@école.example", password="пароль 密码 🔑")).status_code == 200
+    assert (await world.register(name="  Bo ", email="bo@example.org")).json()["name"] == "Bo", "as by PATCH /v1/me"
 
 
 async def test_without_the_database_the_answer_is_to_try_again(world: World) -> None:
