@@ -166,8 +166,8 @@ def _etag(file: File) -> str:
     return f'"{file.sha256.hex()}"'
 
 
-def _too_large(request: AnyRequest, _error: Exception) -> Response[bytes]:
-    return answer(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the file is larger than files.max_size")
+def _too_large(request: AnyRequest, error: Exception) -> Response[bytes]:
+    return answer(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the file is too large: {error}")
 
 
 def _empty(request: AnyRequest, _error: Exception) -> Response[bytes]:

@@ -47,6 +47,9 @@ _log = structlog.get_logger(__name__)
 class FileTooLarge(Exception):
     """More bytes than `files.max_size`."""
 
+    def __init__(self, largest: int) -> None:
+        super().__init__(f"a file may have {largest / (1 << 20):.4g} MiB")
+
 
 class EmptyFile(Exception):
     """There is not one byte in it."""
@@ -115,7 +118,7 @@ class Files:
         owner = user_id_of(identity)
         largest = int(self._settings.max_size)
         if length is not None and length > largest:
-            raise FileTooLarge
+            raise FileTooLarge(largest)
         if length == 0:
             raise EmptyFile
         with self._slot(owner), _as_codes():
@@ -279,7 +282,7 @@ class _Body:
         async for chunk in self._chunks:
             self.size += len(chunk)
             if self.size > self._largest:
-                raise FileTooLarge
+                raise FileTooLarge(self._largest)
             self.digest.update(chunk)
             block += chunk
             if len(block) >= BLOCK:

@@ -215,6 +215,7 @@ async def test_an_empty_file_is_refused(world: World) -> None:
 async def test_a_file_that_is_too_large_is_refused_by_what_it_says(world: World) -> None:
     reader, writer = await raw_upload(world, f"Content-Length: {MAX_SIZE + 1}\r\n")
     assert b" 413 " in await asyncio.wait_for(reader.readline(), 10), "before a byte of it was sent"
+    assert b"a file may have 3 MiB" in await asyncio.wait_for(reader.readuntil(b"}"), 10), "people read it, too"
     writer.close()
     assert await world.rows() == 0
     assert (await world.uploaded(bytes(MAX_SIZE)))["size"] == MAX_SIZE
