@@ -62,7 +62,9 @@ class People:
         """Change one's own name. Tokens say the old one until they are refreshed."""
         name = name.strip()
         if not 1 <= len(name) <= MAX_NAME or _CONTROL.search(name):
-            raise codes.BAD_REQUEST.at("/name", f"a name has 1 to {MAX_NAME} characters, without line breaks and control")
+            raise codes.BAD_REQUEST.at(
+                "/name", f"a name has 1 to {MAX_NAME} characters, without line breaks and control"
+            )
         try:
             user = await self._store.rename(user_id_of(identity), name)
         except DatabaseUnavailable:

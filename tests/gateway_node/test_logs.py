@@ -63,7 +63,9 @@ def test_the_level_holds_for_both() -> None:
 
 
 def test_libraries_tell_of_no_single_request() -> None:
-    program = 'for name in ("httpx", "uvicorn.access", "uvicorn.error", "websockets"): logging.getLogger(name).info("a")'
+    program = (
+        'for name in ("httpx", "uvicorn.access", "uvicorn.error", "websockets"): logging.getLogger(name).info("a")'
+    )
     assert lines_of(program) == []
 
 
