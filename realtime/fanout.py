@@ -76,11 +76,20 @@ class Batch:
                     transport.write(frame)
                 return self.next >= len(self.transports)
             except Exception:  # a transport that refuses to be written to must cost its own reader only
-                reader = cast("ClientConnection", transport.get_protocol())
-                if reader.transport is transport:  # else it ended since the batch was made
-                    logger.exception("a frame could not be written", extra={"client": reader.client})
-                    with suppress(Exception):
-                        reader.end(WRITE_ERROR)
+                _refused(transport)
+
+
+def _refused(transport: Transport) -> None:
+    """End the reader whose transport raised, unless it has ended since the batch was made.
+
+    Nothing may come out of here: a pump that stops is a node that delivers nothing any more.
+    """
+    # uvloop's transport has no protocol once it is closed.
+    reader = cast("ClientConnection | None", transport.get_protocol())
+    if reader is not None and reader.transport is transport:
+        logger.exception("a frame could not be written", extra={"client": reader.client})
+        with suppress(Exception):
+            reader.end(WRITE_ERROR)
 
 
 def join_pushes(pushes: list[bytes]) -> Iterable[bytes]:
