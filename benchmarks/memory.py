@@ -2,7 +2,8 @@
 
 Each connection is authenticated as a user of its own, subscribed to one room of 50 and to its personal channel, with
 presence on. What counts is the proportional memory of every process of the server (supervisor, node, log writer,
-PostgreSQL, Valkey, NATS) with N connections minus the same with none, divided by N; the kernel's is told apart.
+PostgreSQL, Valkey, NATS) with N connections minus the same with none, divided by N; the kernel's is told apart. The
+floor is measured in the same way: `bare_server.py`, TCP connections on uvloop with a protocol that does nothing.
 
     python -m benchmarks.memory --connections 19000
 
@@ -15,6 +16,8 @@ import argparse
 import asyncio
 import json
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -77,6 +80,30 @@ async def make_people(server: Server, count: int, rooms: int) -> list[str]:
     return users
 
 
+def floor(connections: int, warm_up: int) -> float:
+    """Bytes that a connection costs a process that does nothing with it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bare_server"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+
+        def connect(count: int) -> Readers:
+            readers = Readers.plain(port, count)
+            assert readers.receive(count) == count
+            return readers
+
+        connect(warm_up).close()
+        time.sleep(1)
+        before = proportional_memory(process.pid)
+        readers = connect(connections)
+        grown = proportional_memory(process.pid) - before
+        process.terminate()
+        process.wait()
+        readers.close()
+    return grown / connections
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=19_000)
@@ -111,14 +138,26 @@ def main() -> None:
         time.sleep(SETTLE)
         after, kernel_after = memory_by_process(server), kernel_memory()
         readers.close()
+        bare = floor(options.connections, options.warm_up)
 
     count = options.connections
-    table = Table("process", "at 0, MB", f"at {count:,}, MB", "a connection, bytes", title="B1: memory")
+    table = Table(
+        "process", "at 0, MB", f"at {count:,}, MB", "a connection, bytes", "over the floor", title="B1: memory"
+    )
     for process in sorted(after, key=lambda each: before[each] - after[each]):
         growth = (after[process] - before[process]) / count
-        table.add_row(process, f"{before[process] / 1e6:.1f}", f"{after[process] / 1e6:.1f}", f"{growth:,.0f}")
+        table.add_row(
+            process,
+            f"{before[process] / 1e6:.1f}",
+            f"{after[process] / 1e6:.1f}",
+            f"{growth:,.0f}",
+            f"{growth / bare:.2f}",
+        )
     total = (after.total() - before.total()) / count
-    table.add_row("all", f"{before.total() / 1e6:.1f}", f"{after.total() / 1e6:.1f}", f"{total:,.0f}")
+    table.add_row(
+        "all", f"{before.total() / 1e6:.1f}", f"{after.total() / 1e6:.1f}", f"{total:,.0f}", f"{total / bare:.2f}"
+    )
+    table.add_row("floor: uvloop alone", "", "", f"{bare:,.0f}", "1.00")
     console.print(table)
     console.print(
         f"kernel slab, both ends of the sockets: {(kernel_after - kernel_before) / count:,.0f} bytes a connection"
