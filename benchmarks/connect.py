@@ -2,6 +2,8 @@
 
 Clients connect, authenticate and subscribe, go away, and come back to recover. Each is a user of its own, in one
 durable channel of 50 and its personal channel, presence on; half of the channels have a publication that was missed.
+The floor is `accept_floor.c`: it takes as many clients at the same pace and answers the same bytes, before, between and
+after the measurements of the server; each is compared with its neighbours.
 
     python -m benchmarks.connect --clients 10000
 
@@ -16,11 +18,14 @@ import asyncio
 import json
 import os
 import resource
+import socket
+import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from uuid import uuid4
 
@@ -29,12 +34,13 @@ from rich.table import Table
 
 from benchmarks.measure import cpu_seconds, descendants, name
 from benchmarks.memory import ROOM_SIZE, SETTINGS, make_people
-from loadtest.raw import BATCH, command, opened
+from loadtest.raw import BATCH, HANDSHAKE, command, frame, messages, opened
 from loadtest.server import Server
 
 SETTLE = 2.0  # seconds after the last connection: presence is written
 LINGER = 8.0  # seconds after the last one has gone: the broker's subscriptions are ended
 CLIENTS = "clients"
+FLOOR = "floor: accept, epoll, read, write, close"
 
 Positions = dict[str, dict[str, Any]]
 
@@ -79,7 +85,7 @@ class Clients:
 
     def connect(self, count: int | None = None) -> float:
         """Connect, and recover what was missed since the last time. Returns the seconds that it took."""
-        dialogues = [self._dialogue(index) for index in range(len(self._tokens))][:count]
+        dialogues = self.dialogues()[:count]
         started = time.monotonic()
         answered = opened(self._port, dialogues, self._at_once)
         seconds = time.monotonic() - started
@@ -88,6 +94,10 @@ class Clients:
         for index, (_, answers) in enumerate(answered):
             self._note(index, answers)
         return seconds
+
+    def dialogues(self) -> list[list[bytes]]:
+        """What each client says first."""
+        return [self._dialogue(index) for index in range(len(self._tokens))]
 
     def _dialogue(self, index: int) -> list[bytes]:
         known = {name: {"recover": True, **position} for name, position in self.positions[index].items()}
@@ -112,6 +122,45 @@ class Clients:
         for each in self._sockets:
             each.close()
         self._sockets.clear()
+
+
+class Floor:
+    """A C program that takes clients as the server does, and answers them what the server answered one of them."""
+
+    def __init__(self, folder: Path, port: int, dialogues: Sequence[Sequence[bytes]], at_once: int) -> None:
+        self._dialogues = dialogues
+        self._at_once = at_once
+        self._program = folder / "accept_floor"
+        self._answers = (folder / "handshake", folder / "commands")
+        source = Path(__file__).with_name("accept_floor.c")
+        subprocess.run(["cc", "-O2", "-o", str(self._program), str(source)], check=True)
+        for path, answer in zip(self._answers, _answers(port, dialogues[0]), strict=True):
+            path.write_bytes(answer)
+        self.connects: list[float] = []  # microseconds of CPU a client
+        self.leaves: list[float] = []
+
+    def measure(self) -> None:
+        command = [self._program, str(len(self._dialogues)), *self._answers]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            answered = opened(int(process.stdout.readline()), self._dialogues, self._at_once)
+            self.connects.append(float(process.stdout.readline()))
+            for each, _ in answered:
+                each.close()
+            self.leaves.append(float(process.stdout.readline()))
+
+
+def _answers(port: int, commands: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """What the server answers a client's handshake and its first commands, to the byte."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(HANDSHAKE)
+        handshake = answer = b""
+        while not handshake.endswith(b"\r\n\r\n"):
+            handshake += client.recv(1 << 16)
+        client.sendall(frame(b"\n".join(commands)))
+        while b'"id":%d,' % len(commands) not in answer or messages(answer) is None:
+            answer += client.recv(1 << 16)
+    return handshake, answer
 
 
 def main() -> None:
@@ -140,8 +189,10 @@ def main() -> None:
         clients.connect(options.warm_up)
         clients.leave()
         clients.positions = [{} for _ in clients.positions]
+        floor = Floor(Path(folder), server.port, clients.dialogues(), options.at_once)
         time.sleep(LINGER)
 
+        floor.measure()
         meter = Meter(server)
         rates["connect"] = count / clients.connect()
         time.sleep(SETTLE)
@@ -151,6 +202,7 @@ def main() -> None:
         clients.leave()
         time.sleep(LINGER)
         used["leave"] = meter.microseconds(count)
+        floor.measure()
 
         shared = sorted({name for each in clients.positions for name in each if not name.startswith("user:")})
         for name in shared[::2]:
@@ -161,6 +213,8 @@ def main() -> None:
         used["recover"] = meter.microseconds(count)
         recovered = clients.recovered
         clients.leave()
+        time.sleep(LINGER)
+        floor.measure()
 
     table = Table("us of CPU a client", *used, title=f"{count:,} clients, {options.nodes} nodes")
     for process in sorted(used["connect"], key=lambda each: -used["connect"][each]):
@@ -168,7 +222,14 @@ def main() -> None:
     server_only = {step: each.total() - each[CLIENTS] for step, each in used.items()}
     table.add_row("server", *(f"{each:,}" for each in server_only.values()))
     table.add_row("all", *(f"{each.total():,}" for each in used.values()))
+    before, between, after = floor.connects
+    floors = ((before + between) / 2, fmean(floor.leaves), (between + after) / 2)
+    table.add_row(FLOOR, *(f"{each:.1f}" for each in floors))
+    table.add_row(
+        "server / floor", *(f"{server_only[step] / each:.1f}" for step, each in zip(used, floors, strict=True))
+    )
     console.print(table)
+    console.print(f"the floor's connects, one after the other: {before:.1f}, {between:.1f}, {after:.1f} us")
     console.print(f"connected {rates['connect']:,.0f}/s, came back {rates['recover']:,.0f}/s, recovered {recovered:,}")
 
 
