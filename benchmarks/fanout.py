@@ -41,13 +41,18 @@ SETTINGS = {
 PINNED = ("taskset", "-c", str(SERVER_CORE))
 
 
-def floor(program: Path, port: int, readers: int, size: int, rounds: int) -> float:
+def build_floor(folder: Path) -> Path:
+    program = folder / "send_floor"
+    subprocess.run(["cc", "-O2", "-o", str(program), str(Path(__file__).with_name("send_floor.c"))], check=True)
+    return program
+
+
+def floor(program: Path, readers: int, size: int, rounds: int) -> float:
     """Microseconds of CPU that a delivery costs a paced C loop."""
-    command = [*PINNED, str(program), str(port), str(readers), str(size), str(rounds)]
+    command = [*PINNED, str(program), str(readers), str(size), str(rounds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
-        sockets = Readers.plain(port, readers)
+        sockets = Readers.plain(int(process.stdout.readline()), readers)
         for _ in range(rounds + 1):
             sockets.sockets[0].send(b"!")
             assert sockets.receive(readers * size) == readers * size
@@ -124,19 +129,17 @@ def main() -> None:
         "channel", "frame, bytes", "C loop, us", "node, us", "ratio", "burst/s", "burst, us of CPU", title="B2, B3"
     )
     with tempfile.TemporaryDirectory(prefix="b2-") as folder:
-        program = Path(folder) / "send_floor"
-        subprocess.run(["cc", "-O2", "-o", str(program), str(Path(__file__).with_name("send_floor.c"))], check=True)
+        program = build_floor(Path(folder))
         with Server(Path(folder) / "data", nodes=1, settings=SETTINGS, command_prefix=PINNED) as server:
-            floor_port = server.port + 100
             for channel in ("live:room", "kept:room"):
                 measured = Measured(server, channel, options.readers, options.payload)
                 size = measured.frame_size()
                 floors, nodes = [], []
                 for turn in range(options.repeat):
                     console.print(f"{channel}: {turn + 1} of {options.repeat}", highlight=False)
-                    floors.append(floor(program, floor_port + turn, options.readers, size, options.rounds))
+                    floors.append(floor(program, options.readers, size, options.rounds))
                     nodes.append(measured.paced(options.rounds))
-                floors.append(floor(program, floor_port + options.repeat, options.readers, size, options.rounds))
+                floors.append(floor(program, options.readers, size, options.rounds))
                 # Each measurement against the floors just before and just after it.
                 ratios = [node / ((floors[n] + floors[n + 1]) / 2) for n, node in enumerate(nodes)]
                 bursts = [measured.burst(options.burst) for _ in range(options.repeat)]

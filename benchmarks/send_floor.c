@@ -1,11 +1,11 @@
 /* The floor under a broadcast: what send() alone costs, without a protocol, a runtime or a publisher.
  *
- *   send_floor PORT READERS BYTES ROUNDS
+ *   send_floor READERS BYTES ROUNDS
  *
  * Accepts READERS connections. Then, ROUNDS times: waits for one byte on the first of them, which says that all readers
  * have the frame before, and sends BYTES to each. So it is paced like a server that gets one publication at a time, and
  * meets sockets whose readers have gone to sleep, which costs more than sending to readers that are awake.
- * Prints the CPU time per delivery in microseconds. The first round warms up and does not count.
+ * Prints its port, at last the CPU time per delivery in microseconds. The first round warms up and does not count.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -28,23 +28,23 @@ static double cpu_seconds(void) {
 }
 
 int main(int count, char **values) {
-  if (count != 5) {
-    fprintf(stderr, "usage: send_floor PORT READERS BYTES ROUNDS\n");
+  if (count != 4) {
+    fprintf(stderr, "usage: send_floor READERS BYTES ROUNDS\n");
     return 2;
   }
-  const int readers = atoi(values[2]), rounds = atoi(values[4]), on = 1;
-  const size_t bytes = (size_t)atol(values[3]);
+  const int readers = atoi(values[1]), rounds = atoi(values[3]), on = 1;
+  const size_t bytes = (size_t)atol(values[2]);
   int *sockets = malloc(sizeof(int) * (size_t)readers);
   char *frame = malloc(bytes), trigger;
   if (!sockets || !frame) fail("malloc");
   memset(frame, 'x', bytes);
 
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(values[1]))};
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) fail("listen");
-  puts("listening");
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t size = sizeof address;
+  if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 4096)) fail("listen");
+  if (getsockname(listener, (struct sockaddr *)&address, &size)) fail("getsockname");
+  printf("%d\n", ntohs(address.sin_port));
   fflush(stdout);
   for (int i = 0; i < readers; i++) {
     if ((sockets[i] = accept(listener, NULL, NULL)) < 0) fail("accept");
