@@ -32,7 +32,7 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import cpu_seconds, descendants, name
+from benchmarks.measure import beside, cpu_seconds, descendants, name
 from benchmarks.memory import ROOM_SIZE, SETTINGS, make_people
 from loadtest.raw import BATCH, HANDSHAKE, command, frame, messages, opened
 from loadtest.server import Server
@@ -141,13 +141,12 @@ class Floor:
 
     def measure(self) -> None:
         command = [self._program, str(len(self._dialogues)), *self._answers]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            answered = opened(int(process.stdout.readline()), self._dialogues, self._at_once)
-            self.connects.append(float(process.stdout.readline()))
+        with beside(command) as (_, says):
+            answered = opened(int(says.readline()), self._dialogues, self._at_once)
+            self.connects.append(float(says.readline()))
             for each, _ in answered:
                 each.close()
-            self.leaves.append(float(process.stdout.readline()))
+            self.leaves.append(float(says.readline()))
 
 
 def _answers(port: int, commands: Sequence[bytes]) -> tuple[bytes, bytes]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import Spread, cpu_seconds
+from benchmarks.measure import Spread, beside, cpu_seconds
 from loadtest.raw import Readers, Sender
 from loadtest.server import Server
 
@@ -49,14 +49,12 @@ def build_floor(folder: Path) -> Path:
 
 def floor(program: Path, readers: int, size: int, rounds: int) -> float:
     """Microseconds of CPU that a delivery costs a paced C loop."""
-    command = [*PINNED, str(program), str(readers), str(size), str(rounds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        sockets = Readers.plain(int(process.stdout.readline()), readers)
+    with beside([*PINNED, program, str(readers), str(size), str(rounds)]) as (_, says):
+        sockets = Readers.plain(int(says.readline()), readers)
         for _ in range(rounds + 1):
             sockets.sockets[0].send(b"!")
             assert sockets.receive(readers * size) == readers * size
-        answer = process.stdout.readline()
+        answer = says.readline()
         sockets.close()
     return float(answer)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PROC = Path("/proc")
 
@@ -48,6 +51,18 @@ def cpu_seconds(pid: int) -> float:
     """CPU time that a process has used, user and kernel, to the nanosecond."""
     threads = (PROC / str(pid) / "task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+@contextmanager
+def beside(command: Sequence[str | Path]) -> Iterator[tuple[int, IO[str]]]:
+    """Run a floor: its process id and what it prints. It ends by itself, and by force where the measurement fails."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.pid, process.stdout
+        except BaseException:
+            process.kill()
+            raise
 
 
 @dataclass(frozen=True, slots=True)

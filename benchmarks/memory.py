@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ import asyncpg
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure import descendants, kernel_memory, name, proportional_memory
+from benchmarks.measure import beside, descendants, kernel_memory, name, proportional_memory
 from config.embedded.stack import read_urls
 from loadtest.raw import Readers
 from loadtest.server import Server
@@ -82,11 +83,8 @@ async def make_people(server: Server, count: int, rooms: int) -> list[str]:
 
 def floor(connections: int, warm_up: int) -> float:
     """Bytes that a connection costs a process that does nothing with it."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_server"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
+    with beside([sys.executable, "-m", "benchmarks.bare_server"]) as (pid, says):
+        port = int(says.readline())
 
         def connect(count: int) -> Readers:
             readers = Readers.plain(port, count)
@@ -95,12 +93,11 @@ def floor(connections: int, warm_up: int) -> float:
 
         connect(warm_up).close()
         time.sleep(1)
-        before = proportional_memory(process.pid)
+        before = proportional_memory(pid)
         readers = connect(connections)
-        grown = proportional_memory(process.pid) - before
-        process.terminate()
-        process.wait()
+        grown = proportional_memory(pid) - before
         readers.close()
+        os.kill(pid, signal.SIGTERM)
     return grown / connections
 
 
