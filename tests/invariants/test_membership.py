@@ -16,6 +16,7 @@ from tests.invariants.conftest import (
     Room,
     append_waits,
     database,
+    healed,
     locked,
     poll,
     register,
@@ -278,7 +279,12 @@ async def test_i7_while_postgresql_is_away_nobody_is_let_in(server: Server) -> N
         room(server) as people,
         raw_client(server.websocket(1), server.token(await register(server))) as outsider,
     ):
-        strike(server, "postgres")
+        killed = strike(server, "postgres")
         assert await refusal(outsider, subscribe={"channel": people.channel}) in (100, 103)
-        await whole(server)
+        await healed(server, "postgres", killed)
+
+        async def is_decided() -> bool:
+            return await refusal(outsider, subscribe={"channel": people.channel}) == 103
+
+        await poll(is_decided, "the store that decides is back")  # readiness may be half a second old
         await assert_shut_out(outsider, people.channel)
