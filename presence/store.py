@@ -14,6 +14,7 @@ import re
 import time
 from asyncio import Future, Task
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from math import ceil
 
 from presence import keys, scripts
@@ -150,12 +151,14 @@ class RedisPresence:
 
         Where Redis is away, the other nodes do it when the lease ends.
         """
+        answers = self.available or self._comparison is not None  # it can be written to while it is put together again
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                if self.available:
-                    await self._flushed()
+                if answers:
+                    with suppress(Away):
+                        await self._flushed()
                 await self._end_tasks()
-                if self.available:
+                if answers:
                     await withdraw(self._writing, self._node, self._on_leave)
         except (Away, TimeoutError) as error:
             log.warning("presence: left to the other nodes: %s", error)
