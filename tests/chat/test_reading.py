@@ -375,6 +375,12 @@ async def test_a_server_that_stops_leaves_nothing_behind(fragile: Server) -> Non
         room = await room_of(ann, ben)
         sent = await send(ann, room, "hello")
         await ben.rpc("room.read", room_id=room, offset=sent["offset"])
+
+        async def is_online() -> bool:
+            answer = await ann.http("GET", f"/v1/users/status?id={ben.id}")
+            return bool(answer.body["users"][ben.id]["online"])
+
+        await settled(is_online, True)  # a visit of less than the 0.1 s between two writes is nobody's last
         ben.device.comes_back = False
         await asyncio.to_thread(fragile.stop)
         await asyncio.to_thread(fragile.start)
