@@ -59,7 +59,7 @@ class Standing(Struct, frozen=True):
     """What a room is to one of its members. `peer`: the other one of a direct room."""
 
     role: str
-    kind: Literal["direct", "group"]
+    kind: Literal["direct", "group", "course"]
     peer: UUID | None = None
 
 

@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.log.publication import milliseconds
 from storage.queries import load
 
-Kind = Literal["direct", "group"]
+Kind = Literal["direct", "group", "course"]
 Role = Literal["owner", "moderator", "member"]
 
 FOR_EVER = datetime.max.replace(tzinfo=UTC)
