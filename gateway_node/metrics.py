@@ -15,7 +15,7 @@ import os
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,15 @@ def exposition(families: Iterator[Metric]) -> bytes:
 class Snapshots:
     """Writes a node's snapshot when it is due, and measures how late the loop wakes it up."""
 
-    def __init__(self, metrics: NodeMetrics, run_dir: Path, *, period: float = PERIOD) -> None:
+    def __init__(
+        self,
+        metrics: NodeMetrics,
+        run_dir: Path,
+        *,
+        collect: Callable[[], object] = lambda: None,
+        period: float = PERIOD,
+    ) -> None:
+        self._collect = collect  # brings the numbers up to date before each snapshot
         self._metrics = metrics
         self._path = run_dir / "metrics" / f"{metrics.node}.prom"
         self._asked = run_dir / "metrics" / ASKED
@@ -203,6 +211,7 @@ class Snapshots:
 
     def write(self) -> None:
         """Raises OSError (a full disk)."""
+        self._collect()
         write_snapshot(self._path, self._metrics.families())
         self._written = time.monotonic()
 

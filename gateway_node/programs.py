@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from gateway_node.context import NodeContext
 
 
-def preload() -> None:
-    """Import what the children need, once, so that its memory is shared by all of them."""
+def preload(settings: Settings) -> None:
+    """Import what the children need, and build what does not depend on the child, once: its memory is then shared."""
     for name in ("uvloop", "storage.log.writer", "gateway_node.node"):
         importlib.import_module(name)
+
+    from gateway_node.http.app import build_ahead
+    from gateway_node.http.services import Shape
+
+    build_ahead(Shape.of(settings))
 
 
 def migrate(settings: Settings) -> None:
@@ -87,7 +92,7 @@ def demo(settings: Settings, url: str) -> None:
 class Programs:
     """Each runs in a child of its own, but for `preload`. A `StartError` ends the child with its sentence."""
 
-    preload: Callable[[], None] = preload
+    preload: Callable[[Settings], None] = preload
     migrate: Callable[[Settings], None] = migrate
     log_writer: Callable[[Settings, Path, int], None] = log_writer
     node: Callable[[NodeContext], None] = node

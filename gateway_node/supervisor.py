@@ -186,7 +186,7 @@ class Supervisor:
         """In a child, because it needs an event loop; what the nodes need is imported meanwhile."""
         child = fork("migration", lambda _ready: self._programs.migrate(self._settings), patience=float("inf"))
         self._others.append(child)
-        self._programs.preload()
+        self._programs.preload(self._settings)
         self._until(lambda: not child.alive)
         if child.status != 0:
             raise StartError(child.reason)

@@ -8,7 +8,6 @@ from typing import Any
 
 from litestar import Litestar, Response, Router
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -36,7 +35,7 @@ from gateway_node.http import (
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
 from gateway_node.http.reference import POLICY, ReferencePage
-from gateway_node.http.services import Services
+from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
 API = (accounts, rooms, messages, reactions, pins, search, reading, people, files, server_api, web)
@@ -67,17 +66,31 @@ class WireSchema(OpenAPISchemaPlugin):
         )
 
 
+_built_ahead: dict[Shape, Litestar] = {}
+
+
+def build_ahead(shape: Shape) -> None:
+    """Build what `create_app` will give out. Done before the fork, so that its memory is the nodes' in common."""
+    _built_ahead[shape] = _build(shape)
+
+
 def create_app(services: Services) -> ASGIApp:
-    app = Litestar(
+    # Popped, because two applications of one process must not share their state.
+    app = _built_ahead.pop(services.shape, None) or _build(services.shape)
+    app.state["services"] = services
+    return Envelope(app)
+
+
+def _build(shape: Shape) -> Litestar:
+    return Litestar(
         route_handlers=[
-            *([each.router() for each in API] if services.api else []),
+            *([each.router() for each in API] if shape.api else []),
             *(health.live, health.ready, health.metrics),
         ],
-        state=State({"services": services}),
         request_class=CheckedRequest,
-        request_max_body_size=services.max_body,
+        request_max_body_size=shape.max_body,
         exception_handlers=problems.HANDLERS,
-        cors_config=_cors(services),
+        cors_config=_cors(shape.allowed_origins),
         openapi_config=OpenAPIConfig(
             title="Chalkwire",
             version=version("chalkwire"),
@@ -102,7 +115,6 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,  # the process has configured logging
         debug=False,
     )
-    return Envelope(app)
 
 
 def _as_problem(response: Response[Any]) -> Response[Any]:
@@ -112,11 +124,11 @@ def _as_problem(response: Response[Any]) -> Response[Any]:
     return response
 
 
-def _cors(services: Services) -> CORSConfig | None:
-    if not services.allowed_origins:
+def _cors(allowed_origins: tuple[str, ...]) -> CORSConfig | None:
+    if not allowed_origins:
         return None
     return CORSConfig(
-        allow_origins=list(services.allowed_origins),
+        allow_origins=list(allowed_origins),
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Range", "X-Request-ID"],
         expose_headers=[

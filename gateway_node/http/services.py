@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from litestar import Request
 
@@ -15,6 +15,9 @@ from gateway_node.limits import Limits
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
+
+if TYPE_CHECKING:
+    from config.sections import Settings
 
 ANSWER_TTL = 0.5  # s
 
@@ -75,6 +78,19 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What the routes are made of. All else is asked of the services, request by request."""
+
+    api: bool = True  # whether this process has that role; health and metrics are everywhere
+    max_body: int = 1024 * 1024  # bytes
+    allowed_origins: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Shape:
+        return cls("api" in settings.roles, int(settings.http.max_body), tuple(settings.client.allowed_origins))
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Made by the node, once.
 
@@ -92,10 +108,8 @@ class Services:
     metrics: Callable[[], bytes]
     draining: Callable[[], bool]
     needed: frozenset[str] = frozenset({"postgres", "log_writer"})
-    allowed_origins: Sequence[str] = field(default_factory=tuple)
-    max_body: int = 1024 * 1024  # bytes
+    shape: Shape = Shape()
     answers: Answers = field(default_factory=Answers)
-    api: bool = True  # whether this process has that role; health and metrics are everywhere
 
 
 def services_of(request: Request[Any, Any, Any]) -> Services:

@@ -28,10 +28,11 @@ from realtime.protocol import ClientInfo, HistoryRequest, HistoryResult, StreamP
 
 logger = logging.getLogger("chalkwire.messaging")
 
-ANNOUNCE_PERIOD = 5.0  # s between two announcements of a node
+ANNOUNCE_PERIOD = 5.0  # s between two announcements of a node, at least
+ANNOUNCE_SHARE = 0.5  # s of it for each node that hears them: all together are told 2 a second, however many they are
 ANSWER_TIMEOUT = 0.5  # s for the other nodes to say which channels they have
 HISTORY_BYTES = 4 << 20  # of publications in one answer
-ANNOUNCE_TTL = 15.0  # s after which a node that says nothing is not listed
+ANNOUNCE_MISSED = 3  # periods after which a node that says nothing is not listed
 
 
 class DisconnectUser(Struct, tag="disconnect", array_like=True):
@@ -204,12 +205,17 @@ class Messaging:
             await subscribe_by_server(connection, channel)
 
     async def info(self) -> list[dict[str, Any]]:
-        """Every node that has announced itself within 15 s, this one first."""
+        """Every node that has announced itself within three periods of it, this one first."""
         return [msgspec.structs.asdict(node) for node in (self._describe(), *self._other_nodes())]
 
+    @property
+    def announce_period(self) -> float:
+        """Seconds until this node should announce itself again."""
+        return max(ANNOUNCE_PERIOD, ANNOUNCE_SHARE * (1 + len(self._nodes)))
+
     def _other_nodes(self) -> list[NodeInfo]:
-        now = time.monotonic()
-        self._nodes = {uid: seen for uid, seen in self._nodes.items() if now - seen[0] < ANNOUNCE_TTL}
+        now, patience = time.monotonic(), ANNOUNCE_MISSED * self.announce_period
+        self._nodes = {uid: seen for uid, seen in self._nodes.items() if now - seen[0] < patience}
         return sorted((node for _, node in self._nodes.values()), key=lambda node: node.name)
 
     async def channels(self, pattern: str = "") -> dict[str, int]:

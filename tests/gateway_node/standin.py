@@ -105,5 +105,5 @@ def settings() -> Settings:
 
 
 if __name__ == "__main__":
-    programs = Programs(preload=lambda: tell("preloaded"), migrate=migrate, log_writer=log_writer, node=node)
+    programs = Programs(preload=lambda settings: tell("preloaded"), migrate=migrate, log_writer=log_writer, node=node)
     sys.exit(Supervisor(settings(), reload=settings, programs=programs).run())

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gateway_node.http.problems import trouble
 from gateway_node.http.server_api import METHODS
+from gateway_node.http.services import Shape
 from gateway_node.limits import Buckets, Limits
 from tests.gateway_node.http.conftest import API_KEY, client_of, make_services, serving
 
@@ -187,7 +188,7 @@ async def test_pages_of_other_origins_only_where_they_are_allowed() -> None:
     ask = origin | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     async with client_of(make_services()) as client:
         assert "access-control-allow-origin" not in (await client.get("/health/live", headers=origin)).headers
-    async with client_of(make_services(allowed_origins=["https://school.example"])) as client:
+    async with client_of(make_services(shape=Shape(allowed_origins=("https://school.example",)))) as client:
         reply = await client.get("/health/live", headers=origin)
         assert reply.headers["access-control-allow-origin"] == "https://school.example"
         preflight = await client.options("/health/live", headers=ask)
