@@ -7,7 +7,7 @@ hundred backends. What its ended children used counts too.
 Memory is PSS (`/proc/PID/smaps_rollup`): pages that forked nodes share are divided among them, so that a sum is the
 truth. Reading it walks the page tables: 1.3 ms for a node of 80 MB, 2.7 ms for a PostgreSQL backend that touched 128 MB
 of shared buffers. Names are therefore read one after another, each at most every `PSS_EVERY` seconds, and altogether
-for at most `PSS_SHARE` of a core: 54 nodes and 100 such backends take 7 s for a round. A sample without a reading has
+for at most `PSS_SHARE` of a core: 54 nodes and 100 such backends take 17 s for a round. A sample without a reading has
 PSS 0. Meanwhile the process can run, but not map or unmap memory.
 
 Everything else takes 6 ms a second on a machine with 80 processes, in a thread of its own: neither the harness's event
@@ -38,7 +38,7 @@ Names = Callable[[], Mapping[str, int]]  # process ids by name, as they are now
 
 INTERVAL = 1.0  # seconds
 PSS_EVERY = 5.0  # seconds
-PSS_SHARE = 0.05  # of a core
+PSS_SHARE = 0.02  # of a core
 KEPT = 600  # samples of one process; a longer run keeps every second one, every fourth …
 PAGE = resource.getpagesize()
 

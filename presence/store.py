@@ -38,9 +38,10 @@ TICK_SECONDS = 0.01  # after a change until it is written: what changes meanwhil
 PERIOD_SECONDS = 0.1  # between two writes: 54 nodes that each wrote a hundred times a second would take a core
 COMPARED_A_SECOND = 4000  # connections, so that 54 nodes do not fill a new Redis in one burst
 TIMEOUT_SECONDS = 1.0  # for an answer to a question
-# Writes wait longer: on a machine that is out of CPU for seconds (one message to a million readers) a timeout would not
-# say that Redis is away, and what follows it, a comparison by every node, would take the CPU that is missing.
-WRITE_PATIENCE = 2.5  # times the timeout; shorter than half a lease, see `_steady_since`
+# Writes wait for this share of the lease: on a machine that is out of CPU for seconds (one message to a million
+# readers) a timeout would not say that Redis is away, and what follows it, a comparison by every node, would take the
+# CPU that is missing. Less than half, see `_steady_since`.
+WRITE_PATIENCE = 0.4
 RETRY_SECONDS = (0.05, 1.0)  # first and longest pause after a failure: shorter than half a lease, see `_steady_since`
 STOP_SECONDS = 5.0
 DEAD_AT_ONCE = 64
@@ -55,7 +56,7 @@ class RedisPresence:
     holds whenever Redis may not know it. `on_leave(channel, info)` is called for each connection of a dead node, once
     among all nodes. `on_offline(user)` is called for each user whose last device went, by the node that took the mark
     away: once among all nodes, and for the users of dead nodes as well. `lease` in seconds: after it, a silent node is
-    dead. `timeout` in seconds bounds every question; a write has two and a half times as long.
+    dead. `timeout` in seconds bounds every question; a write may take 0.4 of the lease.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class RedisPresence:
         self._on_leave = on_leave
         self._lease = lease
         self._ttl = ttl
-        self._writing = Link(url, WRITE_PATIENCE * timeout, on_offline)
+        patience = max(timeout, WRITE_PATIENCE * lease)
+        self._writing = Link(url, patience, on_offline)
         self._reading = Link(url, timeout)
-        self._reaping = Link(url, WRITE_PATIENCE * timeout, on_offline)
+        self._reaping = Link(url, patience, on_offline)
         self._changes = Changes(node, ttl)
         self._reader = Reader(self._reading, self._flushed, self._look)
 
