@@ -23,7 +23,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import log
 from pathlib import Path
 from statistics import linear_regression, median
@@ -74,7 +74,7 @@ CHANNEL = """
     from channel, generate_series(1::bigint, $2) n
 """
 
-NODES = (1, 4, 16)
+NODES = (1, 4, 16, 54)
 STATEMENTS = """
     select sum(calls)::float, sum(rows)::float, sum(shared_blks_hit + shared_blks_read)::float
     from pg_stat_statements where query not like '%pg_stat_statements%'
@@ -180,10 +180,11 @@ class Counters:
         )
         used = dict.fromkeys(self.CPU, 0.0)
         for pid in descendants(self._pid):
-            known = self._names.get(pid) or name(pid)
-            known = "nodes" if known.startswith("node") else known
-            if known in used:
-                used[known] += cpu_seconds(pid) * 1e6
+            with suppress(FileNotFoundError, ProcessLookupError):  # a backend of PostgreSQL that has just ended
+                known = self._names.get(pid) or name(pid)
+                known = "nodes" if known.startswith("node") else known
+                if known in used:
+                    used[known] += cpu_seconds(pid) * 1e6
         return {**dict(zip(self.NAMES, map(float, counts), strict=True)), **used}
 
     def during(self, work: Callable[[], object]) -> tuple[dict[str, float], float]:
