@@ -15,12 +15,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway_node.services.rooms import Rooms, user_id_of
+from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.interfaces import Identity, Refused
 from realtime.messages import SentMessage, StoredMessage, check, check_content, event_about, rfc3339
 from realtime.protocol import ClientInfo, raw
 from realtime.publisher import Publisher
-from storage.database import DatabaseUnavailable
 from storage.log.publication import milliseconds
 from storage.messages import ChangedMeanwhile, Done, MessageStore, NoMember, NoSuchMessage, Row, Standing, shown
 
@@ -206,7 +206,7 @@ class Messages:
         """Unsay it: its author may, and in groups owners and moderators. Deleting twice is fine."""
 
         async def change(standing: Standing, row: Row) -> None:
-            moderates = standing.kind == "group" and standing.role != "member"
+            moderates = standing.kind != "direct" and standing.role != "member"
             if row.type == "system" or not (row.sender == identity.user or moderates):
                 raise codes.PERMISSION_DENIED.saying("it is not your message")
             if row.deleted_at is not None:
@@ -248,14 +248,6 @@ class Messages:
 
     def _tell(self, room_id: UUID, done: Done) -> None:
         self._publisher.forward(_channel(room_id), done.event, done.appended.epoch)
-
-
-async def asked(question: Awaitable[T]) -> T:
-    """What a store answers. Raises error 100 while PostgreSQL is away."""
-    try:
-        return await question
-    except DatabaseUnavailable:
-        raise codes.INTERNAL from None
 
 
 def _channel(room_id: UUID) -> str:

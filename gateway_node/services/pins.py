@@ -7,8 +7,9 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
-from gateway_node.services.messages import Messages, asked, people_in
+from gateway_node.services.messages import Messages, people_in
 from gateway_node.services.rooms import user_id_of
+from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.interfaces import Identity
 from realtime.messages import event_about
@@ -54,7 +55,7 @@ class Pins:
 
     async def _change(self, identity: Identity, room_id: UUID, message_id: UUID, *, adding: bool) -> None:
         async def change(standing: Standing, row: Row) -> None:
-            if standing.kind == "group" and standing.role == "member":
+            if standing.kind != "direct" and standing.role == "member":
                 raise codes.PERMISSION_DENIED.saying("owners and moderators pin")
             if row.type == "system":
                 raise codes.PERMISSION_DENIED.saying("nobody pins a line of the system")

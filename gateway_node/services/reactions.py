@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from gateway_node.services.bookmarks import bookmark, place_of
 from gateway_node.services.emoji import check_emoji
-from gateway_node.services.messages import Messages, asked
+from gateway_node.services.messages import Messages
 from gateway_node.services.rooms import user_id_of
+from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.interfaces import Identity
 from realtime.messages import event_about

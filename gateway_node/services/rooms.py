@@ -6,9 +6,8 @@ messages and repaired like them, so that a removal reaches every node even when 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID, uuid5
@@ -17,10 +16,11 @@ from msgspec import Meta, Raw, Struct
 
 from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.stores import database
+from gateway_node.services.text import line, printable
 from realtime import codes
 from realtime.interfaces import Identity
 from realtime.publisher import Publisher
-from storage.database import DatabaseUnavailable
 from storage.messages import shown
 from storage.room_changes import NewRoom, NoSuchUser, Party, RoomChange, RoomChanges
 from storage.rooms import FOR_EVER, Kind, Member, OpenRoom, Role, RoomStore, Summary
@@ -35,7 +35,6 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 _RANK: dict[Role, int] = {"member": 0, "moderator": 1, "owner": 2}
-_LINE_BREAKS = {"Cc", "Zl", "Zp"}  # Unicode's control characters and separators of lines
 
 Cursors = Callable[[str], Awaitable[Mapping[str, int]]]
 """How far a user has read, by room, where PostgreSQL may not know it yet."""
@@ -110,7 +109,7 @@ class Rooms:
 
     async def get(self, identity: Identity, room_id: UUID) -> RoomView:
         user_id = user_id_of(identity)
-        with _database():
+        with database():
             summary = await self._store.summary(room_id, user_id, await self._ahead(user_id))
         if summary is None:
             raise codes.UNKNOWN_CHANNEL
@@ -122,7 +121,7 @@ class Rooms:
         """The user's rooms, newest talk first."""
         user_id = user_id_of(identity)
         place = place_of(after, tuple[Microseconds, UUID], "after")
-        with _database():
+        with database():
             found = await self._store.summaries(
                 user_id,
                 await self._ahead(user_id),
@@ -141,11 +140,11 @@ class Rooms:
     ) -> OpenRoomPage:
         """Open groups by the beginning of their title, in whatever case."""
         user_id_of(identity)
-        _printable(query, "/query")
+        printable(query, "/query")
         place = place_of(after, tuple[str, UUID], "after")
         if place is not None:
-            _printable(place[0], "/after")
-        with _database():
+            printable(place[0], "/after")
+        with database():
             found = await self._store.find(query, after=place, limit=limit + 1)
         page = [room for _, room in found[:limit]]
         return OpenRoomPage(page, bookmark(found[limit - 1][0], page[-1].id) if len(found) > limit else "")
@@ -155,7 +154,7 @@ class Rooms:
     ) -> MemberPage:
         """Members by id, those that follow `after`."""
         user_id = user_id_of(identity)
-        with _database():
+        with database():
             if await self._store.role(room_id, user_id) is None:
                 raise codes.UNKNOWN_CHANNEL
             found = await self._store.members(room_id, after=after, limit=limit + 1)
@@ -175,7 +174,7 @@ class Rooms:
         """A new group, its owner the user, and whether it is new: with the `key` of an earlier request, which may have
         succeeded, it is the group of then."""
         user_id = user_id_of(identity)
-        title = _title(title)
+        title = line(title, "/title", MAX_TITLE)
         others = [each for each in dict.fromkeys(members) if each != user_id]
         if len(others) > MAX_TOGETHER:
             raise codes.LIMIT_EXCEEDED.saying(f"a group begins with at most {MAX_TOGETHER} members")
@@ -227,7 +226,7 @@ class Rooms:
     ) -> RoomView:
         """Rename the group, or open or close it to joiners. `check` is given the time of its last update, and raises to
         refuse."""
-        title = None if title is None else _title(title)
+        title = None if title is None else line(title, "/title", MAX_TITLE)
         async with self._changing(identity, room_id) as change:
             _require(change, "moderator")
             check(change.room.updated_at)
@@ -307,7 +306,7 @@ class Rooms:
         """Let somebody of lower rank read only, for some seconds or until they are unmuted. It outlasts their leaving
         and coming back."""
         async with self._changing(identity, room_id, user_id) as change:
-            _require(change, "moderator")
+            _require(change, "moderator", of_courses=True)
             member = _member(change)
             _require_lower(change, member)
             if seconds is not None or change.muted_until != FOR_EVER:
@@ -316,7 +315,7 @@ class Rooms:
 
     async def unmute(self, identity: Identity, room_id: UUID, user_id: UUID) -> None:
         async with self._changing(identity, room_id, user_id) as change:
-            _require(change, "moderator")
+            _require(change, "moderator", of_courses=True)
             member = _member(change)
             _require_lower(change, member)
             if change.muted_until is not None:
@@ -341,7 +340,7 @@ class Rooms:
     ) -> AsyncIterator[RoomChange]:
         """A change of a room; it takes effect, and everybody is told, at the end of the block. `tell`: whose personal
         channels are told."""
-        with _database():
+        with database():
             async with self._changes.of(room_id, user_id_of(identity), subject, personal=tell) as change:
                 if change is None:
                     raise codes.UNKNOWN_CHANNEL
@@ -350,7 +349,7 @@ class Rooms:
 
     @asynccontextmanager
     async def _making(self, making: AbstractAsyncContextManager[NewRoom]) -> AsyncIterator[NewRoom]:
-        with _database():
+        with database():
             async with making as new:
                 yield new
         if new.change is not None:
@@ -384,13 +383,16 @@ def _require_account(user_id: UUID, error: NoSuchUser) -> None:
         raise _not_registered()
 
 
-def _require(change: RoomChange, least: Role) -> None:
-    """Raises 102 to strangers, 103 in a direct room and to members who may not."""
+def _require(change: RoomChange, least: Role, *, of_courses: bool = False) -> None:
+    """Raises 102 to strangers, 103 in a direct room, to members who may not, and in the room of a course unless it is
+    done in such rooms (`of_courses`): who is in them, and what they are called, the course says."""
     role = change.actor.role
     if role is None:
         raise codes.UNKNOWN_CHANNEL
     if change.room.kind == "direct":
         raise codes.PERMISSION_DENIED.saying("a direct room stays as it is")
+    if change.room.kind == "course" and not of_courses:
+        raise codes.PERMISSION_DENIED.saying("this room belongs to a course: change the course, and who is in it")
     if _RANK[role] < _RANK[least]:
         raise codes.PERMISSION_DENIED.saying(
             f"that is for an {least}" if least == "owner" else f"that is for a {least}"
@@ -408,28 +410,6 @@ def _member(change: RoomChange) -> Party:
     if change.subject is None or change.subject.role is None:
         raise codes.NOT_FOUND.saying("there is no such member")
     return change.subject
-
-
-def _title(title: str) -> str:
-    title = title.strip()
-    if not 1 <= len(title) <= MAX_TITLE:
-        raise codes.BAD_REQUEST.at("/title", f"a title has 1 to {MAX_TITLE} characters")
-    _printable(title, "/title")
-    return title
-
-
-def _printable(text: str, pointer: str) -> None:
-    """Marks of the writing direction pass: Hebrew and Arabic need them, and whoever shows a title isolates it."""
-    if any(unicodedata.category(character) in _LINE_BREAKS for character in text):
-        raise codes.BAD_REQUEST.at(pointer, "control characters and line breaks have no place here")
-
-
-@contextmanager
-def _database() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseUnavailable:
-        raise codes.INTERNAL from None
 
 
 def _view(summary: Summary) -> RoomView:

@@ -8,8 +8,9 @@ from uuid import UUID
 from msgspec import Meta, Raw, Struct
 
 from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.messages import asked, people_in
+from gateway_node.services.messages import people_in
 from gateway_node.services.rooms import user_id_of
+from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.interfaces import Identity
 from storage.messages import MessageStore
