@@ -23,11 +23,15 @@ from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services, Shape
 from gateway_node.limits import Buckets, Limits
+from gateway_node.lms import LMS
 from gateway_node.passwords import Passwords
 from gateway_node.processes import StartError
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
+from gateway_node.services.lms.course_cache import CourseCache
+from gateway_node.services.lms.courses import Courses
+from gateway_node.services.lms.enrolments import Enrolments
 from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import Messaging, describe
 from gateway_node.services.people import People
@@ -52,6 +56,8 @@ from realtime.wheel import TimingWheel, WheelDriver
 from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.files import FileStore
+from storage.lms.courses import CourseStore
+from storage.lms.enrolments import EnrolmentStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
 from storage.people import PeopleStore
@@ -234,6 +240,13 @@ class Node:
                 sweeps="worker" in settings.roles,
             ),
         )
+        course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
+        course_cache = CourseCache(self._redis, course_store)
+        self._lms = LMS(
+            course_store,
+            Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
+            Enrolments(enrolment_store, course_cache, self._publisher),
+        )
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
         self.core.crowds.take_turns = self._take_turns
@@ -244,6 +257,7 @@ class Node:
             Services(
                 messaging=self._messaging,
                 chat=self._chat,
+                lms=self._lms,
                 accounts=accounts,
                 authoriser=self.core.authoriser,
                 limits=Limits(
@@ -281,6 +295,7 @@ class Node:
         await self._presence.start()
         try:
             await self._chat.start()
+            await self._lms.start()
         except BlobsMisconfigured as error:
             raise StartError(str(error)) from None
         self._metrics.collections.watch()
@@ -306,6 +321,7 @@ class Node:
         await self._send_away(settings.window)
         await self._server.drain(max(deadline - loop.time(), 1.0))
         await self._presence.stop()  # who goes with it was last seen now, which the chat writes down
+        await self._lms.stop()
         await self._chat.stop()
         await self._message_log.close()
         await self._hub.close()

@@ -27,10 +27,22 @@ def etag(changed_at: datetime) -> str:
     return f'"{int(changed_at.timestamp() * 1_000_000):x}"'
 
 
+def version_tag(version: int) -> str:
+    """A strong validator of what counts its changes."""
+    return f'"{version}"'
+
+
+def expected_version(request: Request[Any, Any, Any], current: int) -> None:
+    """Raises `PreconditionFailed` when the request is based on another version."""
+    _require(request, version_tag(current))
+
+
 def expected(request: Request[Any, Any, Any], current: datetime) -> None:
     """Raises `PreconditionFailed` when the request is based on another version than the one of `current`."""
+    _require(request, etag(current))
+
+
+def _require(request: Request[Any, Any, Any], present: str) -> None:
     wanted = request.headers.get("if-match", "").strip()
-    if wanted and wanted != "*" and etag(current) not in [each.strip() for each in wanted.split(",")]:
-        raise PreconditionFailed(
-            "it was changed meanwhile: get it again, and decide again", headers={"ETag": etag(current)}
-        )
+    if wanted and wanted != "*" and present not in [each.strip() for each in wanted.split(",")]:
+        raise PreconditionFailed("it was changed meanwhile: get it again, and decide again", headers={"ETag": present})

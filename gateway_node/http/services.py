@@ -12,6 +12,7 @@ from litestar import Request
 
 from gateway_node.chat import Chat
 from gateway_node.limits import Limits
+from gateway_node.lms import LMS
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
@@ -100,6 +101,7 @@ class Services:
 
     messaging: Messaging
     chat: Chat
+    lms: LMS
     accounts: Accounts
     authoriser: Authoriser
     limits: Limits

@@ -67,11 +67,11 @@ class Page:
 def router() -> Router:
     page = Page()
 
-    @get("/")
+    @get("/", operation_id="page")
     async def index(request: Request[Any, Any, Any]) -> Response[bytes]:
         return _answer(request, PAGE, page, {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
 
-    @get("/page/{version:str}/{name:path}")
+    @get("/page/{version:str}/{name:path}", operation_id="pageFile")
     async def part(request: Request[Any, Any, Any], version: FromPath[str], name: FromPath[Path]) -> Response[bytes]:
         if version != page.version:
             raise NotFoundException("this server has another version of the page")

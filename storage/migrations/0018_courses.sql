@@ -22,7 +22,8 @@ create table courses (
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
-create index courses_by_age on courses (created_at, id);
+create index courses_catalogue on courses (created_at, id) where status = 'published' and admission <> 'closed';
+create index courses_by_metadata on courses using gin (metadata jsonb_path_ops);
 create index courses_by_instructor on courses (instructor_id);
 create index courses_search on courses using gin (search);
 create index courses_due on courses (publish_at) where status = 'draft' and publish_at is not null;
@@ -68,7 +69,7 @@ create table enrollments (
     ended_at timestamptz,
     unique (user_id, course_id)
 );
-create index idx_enrollments_user on enrollments (user_id);
+create index idx_enrollments_user on enrollments (user_id, enrolled_at, course_id);
 create index idx_enrollments_course on enrollments (course_id, role, status, user_id);
 
 -- Files of courses. `audience`: `course` is for whoever takes part, `staff` for the owner and who teaches.
@@ -118,13 +119,45 @@ begin
     order by e.xid, e.id limit most;
 end $$;
 
--- How somebody stands to a course, in one look: what the rights are decided by.
-create function course_standing(course uuid, person uuid) returns table (
-    school_role text, course_role text, enrollment_status text, course_status text, instructor boolean
+-- How somebody stands to the school and, where one is named, to a course, in one look: what rights are decided by.
+create function standing_of(person uuid, course uuid) returns table (
+    school_role text, course_role text, course_status text, admission text
 ) language sql stable as $$
-    select u.role::text, e.role::text, e.status::text, c.status::text, c.instructor_id = u.id
-    from courses c
-    join users u on u.id = person and u.disabled_at is null
-    left join enrollments e on e.course_id = c.id and e.user_id = u.id
-    where c.id = course
+    select u.role::text, e.role::text, c.status::text, c.admission::text
+    from users u
+    left join courses c on c.id = course
+    left join enrollments e on e.course_id = c.id and e.user_id = u.id and e.status in ('active', 'completed')
+    where u.id = person
 $$;
+
+-- Lock a course's discussion, the personal channel of somebody who comes or goes, and the course, in the order in which
+-- everything locks: channels, then rows. What it gives is what `lock_room` gives, and the course.
+create function lock_course_room(course uuid, actor uuid, subject uuid) returns table (
+    id uuid, kind text, title text, open boolean, created_by uuid, created_at timestamptz, updated_at timestamptz,
+    archived_at timestamptz, members integer, channel_id bigint, last_offset bigint,
+    actor_role text, actor_name text, subject_role text, subject_name text, muted_until timestamptz,
+    course_title text, course_status text, admission text, code text, capacity integer, students integer,
+    enrolled_role text, enrolled_status text
+) language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    room uuid := (select c.room_id from courses c where c.id = course);
+begin
+    perform lock_channels(array['room:' || room, 'user:' || subject]);
+    perform from courses c where c.id = course for update;
+
+    return query
+    select r.id, r.kind, r.title, r.open, r.created_by, r.created_at, r.updated_at, r.archived_at, r.members,
+           h.id, h.last_offset, a.role, u.name, s.role, o.name, null::timestamptz,
+           c.title::text, c.status::text, c.admission::text, c.code, c.capacity, c.students,
+           e.role::text, e.status::text
+    from courses c
+    join rooms r on r.id = c.room_id
+    join channels h on h.name = 'room:' || r.id
+    join users u on u.id = actor
+    left join room_members a on a.room_id = r.id and a.user_id = actor
+    left join room_members s on s.room_id = r.id and s.user_id = subject
+    left join users o on o.id = subject and (o.disabled_at is null or s.role is not null)
+    left join enrollments e on e.course_id = c.id and e.user_id = subject
+    where c.id = course;
+end $$;

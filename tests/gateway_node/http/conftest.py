@@ -113,6 +113,7 @@ def make_services(**changes: Any) -> Services:
     given: dict[str, Any] = {
         "messaging": RecordingMessaging(),
         "chat": None,
+        "lms": None,
         "accounts": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores()),
         "limits": Limits(Buckets(None)),

@@ -1,0 +1,37 @@
+"""The learning management system: its services, made once a node, and how somebody stands to a course."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from gateway_node.rights import Standing
+from gateway_node.services.lms.courses import Courses
+from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.stores import asked
+from realtime import codes
+from storage.lms.courses import CourseStore
+
+
+@dataclass(frozen=True, slots=True)
+class LMS:
+    """Every service of the LMS, by the noun that it is about."""
+
+    store: CourseStore
+    courses: Courses
+    enrolments: Enrolments
+
+    async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
+        """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""
+        found = await asked(self.store.standing(user_id, course_id))
+        if found is None:
+            raise codes.PERMISSION_DENIED.saying("that is for registered users")
+        school_role, course_role, course_status, admission = found
+        return Standing(school_role, course_role, course_status, admission or "closed")
+
+    async def start(self) -> None:
+        """Begin the background work."""
+        await self.courses.start()
+
+    async def stop(self) -> None:
+        await self.courses.stop()

@@ -1,0 +1,145 @@
+"""Who may do what: one table of every operation over HTTP and every RPC.
+
+`docs/rights.md` is printed from it, a test walks it, and an operation that has no row fails that test. Rows of the
+school and of courses are enforced by one guard, `gateway_node/http/rights.py`, before a body is read; those of rooms
+and of channels by the log and by membership (`gateway_node/authoriser.py`, `gateway_node/services/rooms.py`), because
+there a right can end between two messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+SchoolRole = Literal["student", "teacher", "assistant", "admin"]
+CourseRole = Literal["student", "assistant", "teacher"]
+
+SCHOOL_ROLES: tuple[SchoolRole, ...] = ("student", "teacher", "assistant", "admin")
+COURSE_ROLES: tuple[CourseRole, ...] = ("student", "assistant", "teacher")
+
+Place = Literal["public", "key", "account", "room", "school", "course"]
+"""Where a right comes from. `public`: nobody is asked; `key`: the server's API key; `account`: any access token, for
+one's own things; `room`: a token, and the rules of the room; `school`: the role in the school; `course`: the role in
+the course that the path names."""
+
+
+class Right(Struct, frozen=True):
+    """`roles` may; in a course an admin of the school may everything, and `visitor` is whoever may see the course."""
+
+    place: Place
+    roles: frozenset[str] = frozenset()
+
+
+PUBLIC = Right("public")
+KEY = Right("key")
+ACCOUNT = Right("account")
+ROOM = Right("room")
+
+TEACHERS = Right("school", frozenset({"teacher", "admin"}))
+ADMINS = Right("school", frozenset({"admin"}))
+
+VISITORS = Right("course", frozenset({"visitor", *COURSE_ROLES}))
+MEMBERS = Right("course", frozenset(COURSE_ROLES))
+STAFF = Right("course", frozenset({"assistant", "teacher"}))
+TEACHER = Right("course", frozenset({"teacher"}))
+
+
+def _all(right: Right, *operations: str) -> dict[str, Right]:
+    return dict.fromkeys(operations, right)
+
+
+OPERATIONS: Mapping[str, Right] = {
+    **_all(PUBLIC, "page", "pageFile", "live", "ready", "metrics"),
+    **_all(PUBLIC, "register", "login", "refreshLogin", "logout"),
+    **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "countUnread"),
+    **_all(ACCOUNT, "createRoom", "openDirectRoom", "listRooms", "findOpenRooms", "sendDirectMessage"),
+    **_all(ROOM, "getRoom", "updateRoom", "archiveRoom", "restoreRoom", "joinRoom", "leaveRoom", "listMembers"),
+    **_all(ROOM, "inviteMember", "removeMember", "setRole", "muteMember", "unmuteMember"),
+    **_all(ROOM, "sendMessage", "listMessages", "getMessage", "editMessage", "deleteMessage", "searchMessages"),
+    **_all(ROOM, "pinMessage", "unpinMessage", "listPins", "addReaction", "removeReaction", "listReactions"),
+    **_all(ROOM, "readRoom", "getReceipts", "typing", "uploadFile", "linkFile"),
+    # Without a token too, by the signed link that `linkFile` gives.
+    **_all(ROOM, "downloadFile", "fileThumbnail"),
+    **_all(KEY, "publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence"),
+    **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
+    # Courses
+    **_all(TEACHERS, "createCourse"),
+    **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),
+    **_all(VISITORS, "getCourse", "enrol"),
+    **_all(MEMBERS, "getLesson", "leaveCourse", "listParticipants"),
+    **_all(TEACHER, "updateCourse", "publishCourse", "archiveCourse", "deleteCourse"),
+    **_all(STAFF, "createModule", "updateModule", "deleteModule", "orderCourse"),
+    **_all(STAFF, "createLesson", "updateLesson", "deleteLesson"),
+    **_all(STAFF, "removeParticipant", "enrolFromTable"),
+    **_all(STAFF, "enrolParticipant"),
+}
+"""Every operation over HTTP, by its `operation_id`."""
+
+METHODS: Mapping[str, Right] = {
+    **_all(ACCOUNT, "room.create", "room.direct", "room.list", "room.find", "room.unread"),
+    **_all(ACCOUNT, "user.status", "user.find", "user.update"),
+    **_all(ROOM, "room.get", "room.update", "room.archive", "room.restore", "room.join", "room.leave", "room.invite"),
+    **_all(ROOM, "room.remove", "room.members", "room.role", "room.mute", "room.unmute"),
+    **_all(ROOM, "room.read", "room.typing", "room.receipts", "file.link"),
+    **_all(ROOM, "message.send", "message.list", "message.get", "message.edit", "message.delete", "message.search"),
+    **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),
+}
+"""Every RPC, by its name."""
+
+
+class Refused(Exception):
+    """`known`: the person may know that the thing is there."""
+
+    def __init__(self, reason: str, *, known: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.known = known
+
+
+class Standing(Struct, frozen=True):
+    """How somebody stands to the school and, where a course is named, to the course. `None`: not in it."""
+
+    school_role: str
+    course_role: CourseRole | None = None
+    course_status: str | None = None  # None: no such course
+    admission: str = "closed"
+
+    @property
+    def is_admin(self) -> bool:
+        return self.school_role == "admin"
+
+    @property
+    def teaches(self) -> bool:
+        """Sees drafts, grades, and what the staff sees."""
+        return self.is_admin or self.course_role in ("teacher", "assistant")
+
+    @property
+    def sees_course(self) -> bool:
+        """The staff always; who is in it once it is published; others while they may come in."""
+        if self.course_status is None:
+            return False
+        if self.teaches:
+            return True
+        if self.course_role is not None:
+            return self.course_status != "draft"
+        return self.course_status == "published" and self.admission != "closed"
+
+
+def require(right: Right, standing: Standing) -> None:
+    """Raises `Refused`."""
+    if right.place == "school":
+        if standing.school_role not in right.roles:
+            raise Refused(f"that is for {_names(right.roles)}", known=True)
+    elif right.place == "course":
+        if not standing.sees_course:
+            raise Refused("there is no such course", known=False)
+        role = standing.course_role or "visitor"
+        if not standing.is_admin and role not in right.roles:
+            raise Refused(f"that is for {_names(right.roles)} of the course", known=True)
+
+
+def _names(roles: frozenset[str]) -> str:
+    plural = {"admin": "admins", "teacher": "teachers", "assistant": "assistants", "student": "students"}
+    return " and ".join(plural[role] for role in plural if role in roles)

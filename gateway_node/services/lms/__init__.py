@@ -1,0 +1,1 @@
+"""What people do in courses: the rules, one noun a file."""

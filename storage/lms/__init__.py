@@ -1,0 +1,1 @@
+"""Courses and what belongs to them, in PostgreSQL."""
