@@ -170,6 +170,11 @@ def explained(error: str, target: Target, plan: Plan) -> str:
         return f"{where} does not answer within {PATIENCE:.0f} s."
     if what == "upgrade":
         return f"{where}{target.path} is no WebSocket ({detail!r}). Name its path too: --target ws://{where}/…"
+    if (what, detail[:4]) == ("disconnect", "3501"):  # no token at all
+        return (
+            f"{where} wants a token ({detail}). Give its HMAC secret (--secret), or a token (--token); or, where its "
+            "data are on this machine, --data-dir instead of --target."
+        )
     if (what, detail[:4]) in {("disconnect", "3500"), ("disconnect", "3507"), ("connect", "101 "), ("connect", "109 ")}:
         return f"{where} does not accept the token ({detail}). Give its HMAC secret (--secret), or a token (--token)."
     if what == "subscribe":

@@ -10,9 +10,10 @@ Prefix = Annotated[str, typer.Option("--channel", help="Channel, or what the nam
 Seconds = Annotated[float, typer.Option(min=0.1, help="How long the messages go on, in seconds.")]
 Size = Annotated[int, typer.Option(min=0, max=65536, help="Bytes of a message's data.")]
 Rate = Annotated[
-    float, typer.Option(min=0, help="Messages a second in all, sent at their times whatever the server does.")
+    float, typer.Option(min=0, max=1e6, help="Messages a second in all, sent at their times whatever the server does.")
 ]
 ConnectRate = Annotated[
-    float, typer.Option("--connect-rate", min=0, help="New connections a second; 0: as fast as --window allows.")
+    float,
+    typer.Option("--connect-rate", min=0, max=1e6, help="New connections a second; 0: as fast as --window allows."),
 ]
 Window = Annotated[int, typer.Option(min=1, help="Connections under way at a time.")]

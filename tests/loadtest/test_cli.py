@@ -151,6 +151,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--target", "{ws}"], "wants a token"),
         (["--target", "{ws}", "--secret", "x" * 40], "does not accept the token"),
         (["--target", "{ws}", "--token", "rubbish"], "does not accept the token"),
         (["--target", "{http}/health/live"], "is no WebSocket"),
