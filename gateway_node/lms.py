@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gateway_node.rights import Standing
+from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
 from gateway_node.services.stores import asked
@@ -20,6 +21,7 @@ class LMS:
     store: CourseStore
     courses: Courses
     enrolments: Enrolments
+    assignments: Assignments
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
         """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""

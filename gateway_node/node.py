@@ -29,6 +29,7 @@ from gateway_node.processes import StartError
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
+from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
@@ -56,6 +57,7 @@ from realtime.wheel import TimingWheel, WheelDriver
 from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.files import FileStore
+from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
 from storage.log import PostgresLog
@@ -246,6 +248,7 @@ class Node:
             course_store,
             Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
             Enrolments(enrolment_store, course_cache, self._publisher),
+            Assignments(AssignmentStore(self._database)),
         )
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)

@@ -42,6 +42,7 @@ ADMINS = Right("school", frozenset({"admin"}))
 
 VISITORS = Right("course", frozenset({"visitor", *COURSE_ROLES}))
 MEMBERS = Right("course", frozenset(COURSE_ROLES))
+STUDENTS = Right("course", frozenset({"student"}))
 STAFF = Right("course", frozenset({"assistant", "teacher"}))
 TEACHER = Right("course", frozenset({"teacher"}))
 
@@ -74,6 +75,10 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(STAFF, "createLesson", "updateLesson", "deleteLesson"),
     **_all(STAFF, "removeParticipant", "enrolFromTable"),
     **_all(STAFF, "enrolParticipant"),
+    **_all(MEMBERS, "listAssignments", "getAssignment", "listMySubmissions", "getSubmission", "getMyGrades"),
+    **_all(STUDENTS, "submitAssignment"),
+    **_all(STAFF, "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
+    **_all(STAFF, "listSubmissions", "gradeSubmission", "returnSubmission", "getGradebook", "exportGradebook"),
 }
 """Every operation over HTTP, by its `operation_id`."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 _SQL = load("lms_courses")
+_FILES = load("files")
 
 Status = Literal["draft", "published", "archived"]
 Admission = Literal["open", "code", "closed"]
@@ -150,6 +151,17 @@ class CourseChange:
         await self.connection.execute(
             _SQL["event"], kind, self.course.id, actor, subject, json.dumps({"course": self.course.title, **data})
         )
+
+    async def attach(self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]) -> bool:
+        """Keep files of the course's room for its work. `False`: one is not there, or not that person's to give."""
+        wanted = set(files)
+        rows = await self.connection.fetch(_FILES["attach"], self.course.id, list(wanted), person, audience)
+        return len(rows) == len(wanted)
+
+    async def detach(self, files: Sequence[UUID]) -> None:
+        """Give up those that no lesson refers to any more."""
+        if files:
+            await self.connection.execute(_FILES["detach"], self.course.id, list(files))
 
     # --- modules and lessons -----------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ create table lessons (
     unique (course_id, id)
 );
 create index lessons_by_course on lessons (course_id);
+create index lessons_by_content on lessons using gin (content jsonb_path_ops);
 
 -- Everybody who takes part, teachers and assistants too: a person has one role in a course.
 create table enrollments (

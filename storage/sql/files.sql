@@ -14,14 +14,16 @@ returning *
 select f.* from files f
 join room_members m on m.room_id = f.room_id and m.user_id = $2
 join users u on u.id = m.user_id and u.disabled_at is null
-where f.id = $1 and f.ready and f.removed_at is null and (f.message_id is not null or f.owner_id = $2)
+where f.id = $1 and f.ready and f.removed_at is null
+  and (f.message_id is not null or f.owner_id = $2
+       or (f.attached and (f.audience = 'course' or m.role in ('owner', 'moderator'))))
 
 -- name: forget
 delete from files where id = $1
 
 -- name: due
 with due as (
-    select f.id, exists (
+    select f.id, f.attached or exists (
         select from channels c join messages m on m.channel_id = c.id and m.id = f.message_id
         where c.name = 'room:' || f.room_id and m.deleted_at is null) as carried
     from files f where f.sweep_at <= now()
@@ -32,3 +34,19 @@ set removed_at = case when due.carried then f.removed_at else coalesce(f.removed
                             else interval '10 minutes' end
 from due where f.id = due.id
 returning f.id, f.removed_at is not null as removed
+
+-- name: attach
+-- Files of a course's room that its work refers to now; those that the person may not attach are not among the answers.
+update files f set attached = true, audience = $4, course_id = $1
+from courses c
+where c.id = $1 and f.room_id = c.room_id and f.id = any ($2::uuid[]) and f.ready and f.removed_at is null
+  and (f.owner_id = $3 or f.attached and f.audience = $4 and $4 = 'course')
+returning f.id
+
+-- name: detach
+-- What no lesson refers to any more: swept in time.
+update files f set attached = false, sweep_at = now()
+where f.course_id = $1 and f.id = any ($2::uuid[]) and f.audience = 'course'
+  and not exists (
+      select from lessons l where l.course_id = $1
+        and l.content @> jsonb_build_array(jsonb_build_object('file_id', f.id)))

@@ -142,7 +142,7 @@ async def add_lesson(
     request: AnyRequest, course_id: FromPath[UUID], module_id: FromPath[UUID], data: JSONBody[NewLesson]
 ) -> Response[Lesson]:
     """Add a lesson at the end of a module."""
-    lesson = await _courses(request).add_lesson(course_id, module_id, data)
+    lesson = await _courses(request).add_lesson(caller_of(request).user_id, course_id, module_id, data)
     location = f"/v1/courses/{course_id}/lessons/{lesson.id}"
     return Response(
         lesson,
@@ -168,7 +168,7 @@ async def update_lesson(
 ) -> Response[Lesson]:
     """Change a lesson."""
     changed = await _courses(request).update_lesson(
-        course_id, lesson_id, data, lambda now: expected_version(request, now)
+        caller_of(request).user_id, course_id, lesson_id, data, lambda now: expected_version(request, now)
     )
     return Response(changed, headers={"ETag": version_tag(changed.version)})
 

@@ -70,6 +70,11 @@ def checked(blocks: list[Block]) -> list[Block]:
     return blocks
 
 
+def files_in(blocks: list[Block]) -> list[UUID]:
+    """The files that blocks refer to."""
+    return [block.file_id for block in blocks if isinstance(block, Video | File) and block.file_id is not None]
+
+
 def http_address(url: str, pointer: str) -> str:
     """An address that a browser may open for somebody else: http or https, with a host, without a password in it.
 

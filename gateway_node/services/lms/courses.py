@@ -21,7 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.blocks import MAX_CONTENT, Block, checked, http_address
+from gateway_node.services.lms.blocks import MAX_CONTENT, Block, checked, files_in, http_address
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, printable, storable
@@ -322,12 +322,13 @@ class Courses:
             if not await course.delete_module(module_id):
                 raise codes.CONFLICT.saying("the module has lessons: move them or delete them first")
 
-    async def add_lesson(self, course_id: UUID, module_id: UUID, new: NewLesson) -> Lesson:
+    async def add_lesson(self, user_id: UUID, course_id: UUID, module_id: UUID, new: NewLesson) -> Lesson:
         async with self._changing(course_id) as course:
             if not await course.has_module(module_id):
                 raise codes.NOT_FOUND.saying("there is no such module")
             if await course.count("lessons") >= MAX_LESSONS:
                 raise codes.LIMIT_EXCEEDED.saying(f"a course has at most {MAX_LESSONS} lessons")
+            await _attach(course, user_id, new.content)
             return await course.add_lesson(
                 module_id,
                 (
@@ -341,13 +342,17 @@ class Courses:
                 ),
             )
 
-    async def update_lesson(self, course_id: UUID, lesson_id: UUID, fields: LessonFields, check: Check) -> Lesson:
+    async def update_lesson(
+        self, user_id: UUID, course_id: UUID, lesson_id: UUID, fields: LessonFields, check: Check
+    ) -> Lesson:
         async with self._changing(course_id) as course:
             lesson = await course.lesson(lesson_id)
             if lesson is None:
                 raise codes.NOT_FOUND.saying("there is no such lesson")
             check(lesson.version)
-            return await course.update_lesson(
+            if fields.content is not UNSET:
+                await _attach(course, user_id, fields.content)
+            changed = await course.update_lesson(
                 lesson_id,
                 (
                     lesson.title if fields.title is UNSET else line(fields.title, "/title", MAX_TITLE),
@@ -359,11 +364,17 @@ class Courses:
                     lesson.completion if fields.completion is UNSET else fields.completion,
                 ),
             )
+            if fields.content is not UNSET:
+                await course.detach(files_in(_blocks(lesson.content)))
+            return changed
 
     async def delete_lesson(self, course_id: UUID, lesson_id: UUID) -> None:
         async with self._changing(course_id) as course:
-            if not await course.delete_lesson(lesson_id):
+            lesson = await course.lesson(lesson_id)
+            if lesson is None:
                 raise codes.NOT_FOUND.saying("there is no such lesson")
+            await course.delete_lesson(lesson_id)
+            await course.detach(files_in(_blocks(lesson.content)))
 
     async def order(self, course_id: UUID, order: Order, check: Check) -> None:
         """Put modules and lessons in order, all at once: what is left out would be lost, so nothing may be."""
@@ -495,6 +506,14 @@ def _content(blocks: list[Block]) -> str:
     if len(text) > MAX_CONTENT:
         raise codes.BAD_REQUEST.at("/content", f"a lesson has at most {MAX_CONTENT} bytes of content")
     return text
+
+
+_blocks = msgspec.json.Decoder(list[Block]).decode
+
+
+async def _attach(course: CourseChange, user_id: UUID, blocks: list[Block]) -> None:
+    if not await course.attach(files_in(blocks), user_id, "course"):
+        raise codes.BAD_REQUEST.at("/content", "a file is not there: upload it to the room of the course first")
 
 
 def _address(url: str | None) -> str | None:
