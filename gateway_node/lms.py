@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from gateway_node.rights import Standing
+from gateway_node.rpc.lms import progress as progress_methods
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.progress import Progress
 from gateway_node.services.stores import asked
 from realtime import codes
+from realtime.core import RPC
 from storage.lms.courses import CourseStore
 
 
@@ -22,6 +26,7 @@ class LMS:
     courses: Courses
     enrolments: Enrolments
     assignments: Assignments
+    progress: Progress
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
         """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""
@@ -30,6 +35,10 @@ class LMS:
             raise codes.PERMISSION_DENIED.saying("that is for registered users")
         school_role, course_role, course_status, admission = found
         return Standing(school_role, course_role, course_status, admission or "closed")
+
+    def methods(self) -> Mapping[str, RPC]:
+        """The RPC methods, by name."""
+        return progress_methods.methods(self.progress, self.standing)
 
     async def start(self) -> None:
         """Begin the background work."""

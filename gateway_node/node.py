@@ -33,6 +33,7 @@ from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.progress import Progress
 from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import Messaging, describe
 from gateway_node.services.people import People
@@ -44,6 +45,7 @@ from gateway_node.services.rooms import Rooms
 from gateway_node.services.search import Search
 from gateway_node.tokens import TokenVerifier
 from presence import Away, Pipe, RedisPresence, Turns
+from presence.active import ActiveUsers
 from realtime import codec, codes, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
@@ -60,6 +62,7 @@ from storage.files import FileStore
 from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
+from storage.lms.progress import ProgressStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
 from storage.people import PeopleStore
@@ -249,11 +252,12 @@ class Node:
             Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
             Enrolments(enrolment_store, course_cache, self._publisher),
             Assignments(AssignmentStore(self._database)),
+            Progress(ProgressStore(self._database), course_cache, ActiveUsers(self._redis)),
         )
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
         self.core.crowds.take_turns = self._take_turns
-        self.core.rpc = self._chat.methods()
+        self.core.rpc = {**self._chat.methods(), **self._lms.methods()}
         self.core.writes = self._chat.writes
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir, collect=self._collect)
         app = create_app(

@@ -76,6 +76,8 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(STAFF, "removeParticipant", "enrolFromTable"),
     **_all(STAFF, "enrolParticipant"),
     **_all(MEMBERS, "listAssignments", "getAssignment", "listMySubmissions", "getSubmission", "getMyGrades"),
+    **_all(MEMBERS, "stepInLesson", "getMyProgress"),
+    **_all(STAFF, "listProgress", "getActiveUsers"),
     **_all(STUDENTS, "submitAssignment"),
     **_all(STAFF, "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
     **_all(STAFF, "listSubmissions", "gradeSubmission", "returnSubmission", "getGradebook", "exportGradebook"),
@@ -89,6 +91,8 @@ METHODS: Mapping[str, Right] = {
     **_all(ROOM, "room.remove", "room.members", "room.role", "room.mute", "room.unmute"),
     **_all(ROOM, "room.read", "room.typing", "room.receipts", "file.link"),
     **_all(ROOM, "message.send", "message.list", "message.get", "message.edit", "message.delete", "message.search"),
+    **_all(MEMBERS, "lesson.step", "course.here"),
+    **_all(STAFF, "course.active"),
     **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),
 }
 """Every RPC, by its name."""

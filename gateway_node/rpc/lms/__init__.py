@@ -1,0 +1,1 @@
+"""What a client says of courses over its open connection."""
