@@ -11,7 +11,9 @@ from gateway_node.rpc.lms import progress as progress_methods
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
+from gateway_node.services.lms.reports import Reports
 from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.core import RPC
@@ -27,6 +29,8 @@ class LMS:
     enrolments: Enrolments
     assignments: Assignments
     progress: Progress
+    notifications: Notifications
+    reports: Reports
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
         """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""
@@ -43,6 +47,8 @@ class LMS:
     async def start(self) -> None:
         """Begin the background work."""
         await self.courses.start()
+        await self.notifications.start()
 
     async def stop(self) -> None:
+        await self.notifications.stop()
         await self.courses.stop()

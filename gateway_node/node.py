@@ -33,7 +33,9 @@ from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
+from gateway_node.services.lms.reports import Reports
 from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import Messaging, describe
 from gateway_node.services.people import People
@@ -62,6 +64,8 @@ from storage.files import FileStore
 from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
+from storage.lms.events import EventStore
+from storage.lms.notifications import NotificationStore
 from storage.lms.progress import ProgressStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
@@ -246,6 +250,7 @@ class Node:
             ),
         )
         course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
+        events = EventStore(self._database)
         course_cache = CourseCache(self._redis, course_store)
         self._lms = LMS(
             course_store,
@@ -253,6 +258,8 @@ class Node:
             Enrolments(enrolment_store, course_cache, self._publisher),
             Assignments(AssignmentStore(self._database)),
             Progress(ProgressStore(self._database), course_cache, ActiveUsers(self._redis)),
+            Notifications(NotificationStore(self._database), events, self._publisher, works="worker" in settings.roles),
+            Reports(events),
         )
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)

@@ -67,6 +67,10 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
     # Courses
     **_all(TEACHERS, "createCourse"),
+    **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
+    **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
+    **_all(ADMINS, "getSchoolReport", "exportSchoolReport"),
+    **_all(STAFF, "getCourseReport", "exportCourseReport"),
     **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),
     **_all(VISITORS, "getCourse", "enrol"),
     **_all(MEMBERS, "getLesson", "leaveCourse", "listParticipants"),

@@ -1,0 +1,181 @@
+"""What people are told of their courses: in the application, live and later.
+
+Events become notifications in the transaction in which they are taken, and each has a key, so nothing is told twice
+and nothing is forgotten. A notification is then a publication of its reader's personal channel under its own id: if
+this process dies before that is noted, the next one publishes it again, and the log drops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
+
+import msgspec
+import structlog
+from msgspec import Raw, Struct
+
+from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.lms.courses import Microseconds
+from gateway_node.services.stores import asked
+from realtime import codes
+from realtime.namespaces import BUILT_IN
+from realtime.publisher import Publisher
+from storage.database import DatabaseUnavailable
+from storage.lms.events import Event, EventStore, count
+from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_students
+
+if TYPE_CHECKING:
+    from storage.database import Connection
+
+Kind = Literal["enrollment.added", "assignment.published", "assignment.due", "submission.graded"]
+
+MAX_PAGE = 100
+BATCH = 200  # events, or notifications, in one transaction
+PERIOD = 0.5  # s between two looks for what happened: one statement that writes nothing
+REMINDER_PERIOD = 60.0  # s between two looks for what is due
+TRIM_PERIOD = 600.0  # s
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_PERSONAL = BUILT_IN["user"]
+_encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(__name__)
+
+
+class NotificationPage(Struct, frozen=True, omit_defaults=True):
+    notifications: Sequence[Notification]
+    unread: int
+    next: str = ""
+
+
+class Unread(Struct, frozen=True):
+    unread: int
+
+
+class Mutes(Struct, forbid_unknown_fields=True):
+    """The kinds that one does not want to be told."""
+
+    muted: list[Kind]
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """A notification in the personal channel."""
+
+    type: str = "event"
+    event: str = "notification"
+    id: UUID
+    kind: str
+    course_id: UUID | None
+    data: Raw
+    created_at: datetime
+
+
+class Notifications:
+    """`works`: whether this process makes notifications and counts what happens."""
+
+    def __init__(self, store: NotificationStore, events: EventStore, publisher: Publisher, *, works: bool) -> None:
+        self._store = store
+        self._events = events
+        self._publisher = publisher
+        self._works = works
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    async def list(self, user_id: UUID, *, after: str | None = None, limit: int = MAX_PAGE) -> NotificationPage:
+        """Newest first."""
+        place = place_of(after, tuple[Microseconds, UUID], "after")
+        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        found, unread = await asked(self._store.list(user_id, after=moment, limit=limit + 1))
+        last = found[limit - 1] if len(found) > limit else None
+        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        return NotificationPage(found[:limit], unread, following)
+
+    async def read(self, user_id: UUID, id: UUID | None = None) -> Unread:
+        """One is read, or all. Once more is fine. The other devices are told."""
+        unread = await asked(self._store.read(user_id, id))
+        event = {"type": "event", "event": "notifications_read", "id": str(id) if id else None, "unread": unread}
+        await self._publisher.publish(f"user:{user_id}", _PERSONAL, _encode(event))
+        return Unread(unread)
+
+    async def mutes(self, user_id: UUID) -> Mutes:
+        return Mutes(list(await asked(self._store.mutes(user_id))))  # type: ignore[arg-type]
+
+    async def set_mutes(self, user_id: UUID, mutes: Mutes) -> None:
+        await asked(self._store.set_mutes(user_id, sorted(set(mutes.muted))))
+
+    # --- making ------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._works:
+            works = ((self.work, PERIOD), (self._remind, REMINDER_PERIOD), (self._events.trim, TRIM_PERIOD))
+            self._tasks = [asyncio.create_task(_again_and_again(work, period)) for work, period in works]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def work(self) -> None:
+        """Take what happened, count it, and tell whom it concerns. Raises `DatabaseUnavailable`."""
+        if not await self._events.pending():
+            return
+        busy = True
+        while busy:
+            async with self._events.consume("reports", BATCH) as (connection, events):
+                if events:
+                    await count(connection, events)
+                busy = len(events) == BATCH
+        busy = True
+        while busy:
+            async with self._events.consume("notifications", BATCH) as (connection, events):
+                for event in events:
+                    await _notify(connection, event)
+                busy = len(events) == BATCH
+        while await self._tell() == BATCH:
+            pass
+
+    async def _tell(self) -> int:
+        async with self._store.untold(BATCH) as untold:
+            await asyncio.gather(*map(self._publish, untold))
+        return len(untold)
+
+    async def _publish(self, untold: Untold) -> None:
+        found = untold.notification
+        told = Told(
+            id=found.id, kind=found.kind, course_id=found.course_id, data=found.data, created_at=found.created_at
+        )
+        await self._publisher.publish(f"user:{untold.user_id}", _PERSONAL, _encode(told), id=found.id.bytes)
+
+    async def _remind(self) -> None:
+        await self._store.remind()
+
+
+async def _notify(connection: Connection, event: Event) -> None:
+    """Who is told what of an event."""
+    match event.kind:
+        case "assignment.published":
+            data = {"assignment_id": str(event.subject_id), **event.data}
+            await tell_students(connection, event, data)
+        case "submission.graded":
+            people = [UUID(each) for each in event.data["recipients"]]
+            data = {name: value for name, value in event.data.items() if name != "recipients"}
+            await tell(connection, people, event, {"submission_id": str(event.subject_id), **data})
+        case "enrollment.added" if event.subject_id is not None and event.subject_id != event.actor_id:
+            await tell(connection, [event.subject_id], event, event.data)
+
+
+async def _again_and_again(work: Callable[[], Awaitable[object]], period: float) -> None:
+    while True:
+        try:
+            await work()
+        except (DatabaseUnavailable, codes.CommandError):
+            pass  # the next time
+        except Exception:
+            _log.exception("notifications.failed")
+        await asyncio.sleep(period)

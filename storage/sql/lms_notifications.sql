@@ -1,0 +1,64 @@
+-- name: tell_people
+insert into notifications (user_id, key, kind, course_id, data)
+select u.id, $2, $3, $4, $5 from users u
+where u.id = any ($1::uuid[]) and u.disabled_at is null
+  and not exists (select from notification_mutes m where m.user_id = u.id and m.kind = $3)
+on conflict (user_id, key) do nothing
+
+-- name: tell_students
+insert into notifications (user_id, key, kind, course_id, data)
+select e.user_id, $2, $3, $1, $4 from enrollments e
+where e.course_id = $1 and e.role = 'student' and e.status in ('active', 'completed')
+  and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = $3)
+order by e.user_id
+on conflict (user_id, key) do nothing
+
+-- name: tell_due
+-- Whose work is due within a day, by their own due date, and not handed in.
+insert into notifications (user_id, key, kind, course_id, data)
+select e.user_id, 'due ' || a.id || ' ' || t.due, 'assignment.due', a.course_id,
+       jsonb_build_object('assignment_id', a.id, 'title', a.title, 'due_date', t.due)
+from assignments a
+join courses c on c.id = a.course_id and c.status = 'published'
+join enrollments e on e.course_id = a.course_id and e.role = 'student' and e.status in ('active', 'completed')
+left join extensions x on x.assignment_id = a.id and x.user_id = e.user_id
+cross join lateral (select coalesce(x.due_date, a.due_date) as due) t
+where a.status = 'published' and (
+        a.due_date between now() and now() + interval '1 day'
+        or a.id in (select assignment_id from extensions where due_date between now() and now() + interval '1 day'))
+  and t.due between now() and now() + interval '1 day'
+  and not exists (select from submissions s where s.assignment_id = a.id and s.student_id = e.user_id)
+  and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = 'assignment.due')
+on conflict (user_id, key) do nothing
+
+-- name: untold
+select id, user_id, kind, course_id, data::text as data, created_at from notifications
+where told_at is null order by created_at limit $1 for update skip locked
+
+-- name: told
+update notifications set told_at = now() where id = any ($1::uuid[])
+
+-- name: list
+select n.id, n.kind, n.course_id, n.data::text as data, n.created_at, n.read_at
+from notifications n
+where n.user_id = $1 and ($2::timestamptz is null or (n.created_at, n.id) < ($2, $3::uuid))
+order by n.created_at desc, n.id desc limit $4
+
+-- name: unread
+select coalesce((select unread from notification_counts where user_id = $1), 0)
+
+-- name: read
+with read as (
+    update notifications set read_at = now()
+    where user_id = $1 and read_at is null and ($2::uuid is null or id = $2) returning 1
+)
+update notification_counts set unread = unread - (select count(*) from read) where user_id = $1 returning unread
+
+-- name: mutes
+select kind from notification_mutes where user_id = $1 order by kind
+
+-- name: unmute
+delete from notification_mutes where user_id = $1
+
+-- name: mute
+insert into notification_mutes (user_id, kind) select $1, k from unnest($2::text[]) k
