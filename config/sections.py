@@ -226,7 +226,7 @@ class ChannelOptions(Section):
     )
 
 
-BUILT_IN_NAMESPACES = frozenset({"room", "class", "user"})
+BUILT_IN_NAMESPACES = frozenset({"room", "class", "thread", "user"})
 
 
 def _namespaces(value: dict[str, ChannelOptions]) -> dict[str, ChannelOptions]:
@@ -254,7 +254,7 @@ _FIRST_STEPS: Any = {
 
 
 class Channel(Section):
-    """Which channels there are beside the built-in `room:`, `class:` and `user:`, and what they allow."""
+    """Which channels there are beside the built-in `room:`, `class:`, `thread:` and `user:`, and what they allow."""
 
     without_namespace: ChannelOptions = Field(
         default=ChannelOptions(), description="Rules of the channels whose name has no `prefix:`."

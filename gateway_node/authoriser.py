@@ -38,6 +38,8 @@ class Standing(Protocol):
 
     async def memberships(self, user: str, room_ids: Sequence[uuid.UUID]) -> Sequence[Membership | None]: ...
 
+    async def may_read_threads(self, user: str, threads: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> Sequence[bool]: ...
+
 
 class ChannelAuthoriser:
     """`realtime.interfaces.Authoriser` over tokens, channel rules and the stores."""
@@ -91,6 +93,7 @@ class ChannelAuthoriser:
         """Raises: `CommandError` 100 when the store fails; `DisconnectError` 3500."""
         answers: list[Grant | codes.CommandError] = []
         rooms: dict[int, uuid.UUID] = {}
+        threads: dict[int, tuple[uuid.UUID, uuid.UUID]] = {}
         for i, (channel, token) in enumerate(asked):
             try:
                 answers.append(self._grant(identity, channel, token))
@@ -100,6 +103,14 @@ class ChannelAuthoriser:
                 prefix, _, rest = channel.partition(":")
                 if prefix == "room":
                     rooms[i] = uuid.UUID(rest)
+                elif prefix == "thread":
+                    course, _, thread = rest.partition(":")
+                    threads[i] = uuid.UUID(course), uuid.UUID(thread)
+        if threads:
+            may = await _answer(self._standing.may_read_threads(identity.user, list(threads.values())))
+            for i, allowed in zip(threads, may, strict=True):
+                if not allowed:
+                    answers[i] = codes.PERMISSION_DENIED()
         if not rooms:
             return answers
         memberships = await _answer(self._standing.memberships(identity.user, list(rooms.values())))
@@ -122,7 +133,7 @@ class ChannelAuthoriser:
         prefix, _, rest = channel.partition(":")
         if not _is_built_in(channel):
             allowed = grant is not None or _may_subscribe(options, identity.user, channel)
-        elif prefix == "room":
+        elif prefix in {"room", "thread"}:
             allowed = bool(identity.user)
         else:
             # A class is no room: a room's members have no rights in it, least of all when they are removed, of which

@@ -11,6 +11,7 @@ from gateway_node.rpc.lms import progress as progress_methods
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
 from gateway_node.services.lms.reports import Reports
@@ -29,6 +30,7 @@ class LMS:
     enrolments: Enrolments
     assignments: Assignments
     progress: Progress
+    forums: Forums
     notifications: Notifications
     reports: Reports
 

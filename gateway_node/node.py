@@ -33,6 +33,7 @@ from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
+from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
 from gateway_node.services.lms.reports import Reports
@@ -65,6 +66,7 @@ from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
 from storage.lms.events import EventStore
+from storage.lms.forums import ForumStore
 from storage.lms.notifications import NotificationStore
 from storage.lms.progress import ProgressStore
 from storage.log import PostgresLog
@@ -258,6 +260,7 @@ class Node:
             Enrolments(enrolment_store, course_cache, self._publisher),
             Assignments(AssignmentStore(self._database)),
             Progress(ProgressStore(self._database), course_cache, ActiveUsers(self._redis)),
+            Forums(ForumStore(self._database), self._publisher),
             Notifications(NotificationStore(self._database), events, self._publisher, works="worker" in settings.roles),
             Reports(events),
         )

@@ -83,6 +83,9 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(MEMBERS, "stepInLesson", "getMyProgress"),
     **_all(STAFF, "listProgress", "getActiveUsers"),
     **_all(STUDENTS, "submitAssignment"),
+    **_all(MEMBERS, "createThread", "listThreads", "getThread", "listPosts", "createPost", "editPost", "deletePost"),
+    **_all(MEMBERS, "acceptAnswer", "followThread", "unfollowThread"),
+    **_all(STAFF, "pinThread", "unpinThread", "lockThread", "unlockThread"),
     **_all(STAFF, "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
     **_all(STAFF, "listSubmissions", "gradeSubmission", "returnSubmission", "getGradebook", "exportGradebook"),
 }

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 MEMBER_REMOVED = "member_removed"
 ROOM_ADDED = "room_added"
+ROOM_REMOVED = "room_removed"
 
 ROOM = "room:"
 USER = "user:"
+THREAD = "thread:"
 
 
 def personal_channel(user: str) -> str:
@@ -37,8 +39,17 @@ def act_on(hub: Hub, channel: str, publication: Publication) -> None:
         user = tags.get("user", "")
         hub.unsubscribe_user(user, channel, "", codes.UNSUBSCRIBED_BY_SERVER, publication.offset)
     elif channel.startswith(USER):
-        for connection in hub.connections_of(channel.removeprefix(USER)):
+        user = channel.removeprefix(USER)
+        if tags.get("event") == ROOM_REMOVED and (course := tags.get("course")):
+            _leave_threads(hub, user, f"{THREAD}{course}:")
+        for connection in hub.connections_of(user):
             changed(connection, publication)
+
+
+def _leave_threads(hub: Hub, user: str, beginning: str) -> None:
+    """End a user's subscriptions to the threads of a course, and those that are under way."""
+    for name in [name for name in hub.channels if name.startswith(beginning)]:
+        hub.unsubscribe_user(user, name, "", codes.UNSUBSCRIBED_BY_SERVER)
 
 
 def changed(connection: ClientConnection, publication: Publication) -> None:

@@ -68,6 +68,13 @@ _CONVERSATION = ChannelOptions(
 BUILT_IN: Mapping[str, ChannelOptions] = {
     "room": _CONVERSATION,
     "class": _CONVERSATION,
+    # A forum's, `thread:<course>:<thread>`: who takes part in the course reads it, and writes through the forum.
+    "thread": ChannelOptions(
+        history_size=UNLIMITED,
+        force_recovery=True,
+        force_positioning=True,
+        allow_history_for_subscriber=True,
+    ),
     "user": ChannelOptions(
         history_size=1000,
         history_ttl=30 * 86400,
@@ -96,7 +103,7 @@ class Namespaces:
         if not (channel.isascii() or prefix == "user") or not channel.isprintable():
             raise codes.BAD_REQUEST.saying("a channel name is printable ASCII")
         options = self.options(channel)
-        if options is None or (options.messages and not _is_canonical_uuid(rest)):
+        if options is None or not _is_well_formed(prefix, rest, options):
             raise codes.UNKNOWN_CHANNEL
         return options
 
@@ -109,6 +116,14 @@ class Namespaces:
             return None
         # `$` marks a channel that needs a subscription token; it is no part of the namespace's name.
         return BUILT_IN.get(prefix) or self.configured.get(prefix.removeprefix("$"))
+
+
+def _is_well_formed(prefix: str, rest: str, options: ChannelOptions) -> bool:
+    """Whether a channel can be one of its prefix: those of things that have an id are named by it, in one spelling."""
+    if prefix == "thread":
+        course, _, thread = rest.partition(":")
+        return _is_canonical_uuid(course) and _is_canonical_uuid(thread)
+    return not options.messages or _is_canonical_uuid(rest)
 
 
 def _is_canonical_uuid(text: str) -> bool:

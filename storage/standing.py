@@ -67,6 +67,16 @@ class StandingStore:
             return [None] * len(room_ids)
         return await self._memberships.ask_all((room_id, user_id) for room_id in room_ids)
 
+    async def may_read_threads(self, user: str, threads: Sequence[tuple[UUID, UUID]]) -> Sequence[bool]:
+        """For each thread, named by its course and its id, whether the user takes part in the course."""
+        user_id = _uuid(user)
+        if user_id is None or str(user_id) != user:
+            return [False] * len(threads)
+        courses, ids = map(list, zip(*threads, strict=True))
+        rows = await self._database.fetch(_SQL["threads"], courses, ids, [user_id] * len(threads))
+        may = {row["i"] for row in rows}
+        return [i in may for i in range(1, len(threads) + 1)]
+
     async def _fetch_entrances(self, questions: Sequence[_Connecting]) -> Sequence[Entrance]:
         rows = await self._database.fetch(_SQL["entrances"], *map(list, zip(*questions, strict=True)))
         return [Entrance(allowed, heard, rooms or ()) for allowed, heard, rooms in rows]

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from realtime import codec
 from realtime.interfaces import Entry
-from realtime.membership import MEMBER_REMOVED, ROOM_ADDED
+from realtime.membership import MEMBER_REMOVED, ROOM_ADDED, ROOM_REMOVED
 from realtime.namespaces import BUILT_IN
 from storage.room_changes import RoomChange, personal_channel
 from storage.rooms import FOR_EVER, Role
@@ -26,7 +26,6 @@ MEMBER_UNMUTED = "member_unmuted"
 ROOM_UPDATED = "room_updated"
 ROOM_ARCHIVED = "room_archived"
 ROOM_RESTORED = "room_restored"
-ROOM_REMOVED = "room_removed"
 
 _ROLES: dict[Role, str] = {"owner": "an owner", "moderator": "a moderator", "member": "a member"}
 _PERSONAL = BUILT_IN["user"]
@@ -104,8 +103,9 @@ def room_added(change: RoomChange, user_id: UUID) -> Entry:
     return _personal(change, user_id, ROOM_ADDED)
 
 
-def room_removed(change: RoomChange, user_id: UUID) -> Entry:
-    return _personal(change, user_id, ROOM_REMOVED)
+def room_removed(change: RoomChange, user_id: UUID, course_id: UUID | None = None) -> Entry:
+    """`course_id`: of whose room it is, so that the threads of its forum are left as well."""
+    return _personal(change, user_id, ROOM_REMOVED, {"course": str(course_id)} if course_id else {})
 
 
 def _line(
@@ -145,7 +145,7 @@ def _line(
     )
 
 
-def _personal(change: RoomChange, user_id: UUID, event: str) -> Entry:
+def _personal(change: RoomChange, user_id: UUID, event: str, tags: dict[str, str] | None = None) -> Entry:
     id, actor, room = uuid4(), str(change.actor.id), str(change.room.id)
     return Entry(
         personal_channel(user_id),
@@ -153,7 +153,7 @@ def _personal(change: RoomChange, user_id: UUID, event: str) -> Entry:
         actor,
         msgspec.json.encode(PersonalEvent(id=id, from_user_id=actor, room_id=room, type="event", event=event)),
         "event",
-        tags=codec.encode_info({"event": event, "room": room}),
+        tags=codec.encode_info({"event": event, "room": room, **(tags or {})}),
         history_size=_PERSONAL.history_size,
         history_ttl=_PERSONAL.history_ttl,
         counted=False,

@@ -82,6 +82,14 @@ async def tell(connection: Connection, people: Sequence[UUID], event: Event, dat
     await connection.execute(_SQL["tell_people"], list(people), key, event.kind, event.course_id, json.dumps(data))
 
 
+async def tell_followers(
+    connection: Connection, thread_id: UUID, event: Event, data: dict[str, Any], *, but: Sequence[UUID | None]
+) -> None:
+    """Whoever follows a thread, `but` some."""
+    values = (thread_id, event.course_id, f"event {event.id}", event.kind, json.dumps(data), list(but))
+    await connection.execute(_SQL["tell_followers"], *values)
+
+
 async def tell_students(connection: Connection, event: Event, data: dict[str, Any]) -> None:
     """Every student of the course."""
     key = f"event {event.id}"

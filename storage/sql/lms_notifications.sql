@@ -62,3 +62,13 @@ delete from notification_mutes where user_id = $1
 
 -- name: mute
 insert into notification_mutes (user_id, kind) select $1, k from unnest($2::text[]) k
+
+-- name: tell_followers
+-- Who follows a thread and still takes part, but for whoever wrote and whoever is told of it as mentioned.
+insert into notifications (user_id, key, kind, course_id, data)
+select f.user_id, $3, $4, $2, $5 from thread_followers f
+join enrollments e on e.course_id = $2 and e.user_id = f.user_id and e.status in ('active', 'completed')
+where f.thread_id = $1 and not f.user_id = any ($6::uuid[])
+  and not exists (select from notification_mutes m where m.user_id = f.user_id and m.kind = $4)
+order by f.user_id
+on conflict (user_id, key) do nothing

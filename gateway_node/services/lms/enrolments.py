@@ -188,7 +188,7 @@ class Enrolments:
         room: RoomChange = change.room
         name = room.subject.name if room.subject else room.actor.name
         room.tell(room_events.member_removed(room, user_id, name))
-        room.tell(room_events.room_removed(room, user_id))
+        room.tell(room_events.room_removed(room, user_id, change.course.course.id))
         await room.remove(user_id)
         await change.course.record("enrollment.ended", actor, user_id)
 

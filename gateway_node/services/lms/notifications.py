@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 import structlog
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from gateway_node.services.bookmarks import bookmark, place_of
 from gateway_node.services.lms.courses import Microseconds
@@ -26,12 +27,20 @@ from realtime.namespaces import BUILT_IN
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
 from storage.lms.events import Event, EventStore, count
-from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_students
+from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_followers, tell_students
 
 if TYPE_CHECKING:
     from storage.database import Connection
 
-Kind = Literal["enrollment.added", "assignment.published", "assignment.due", "submission.graded"]
+Kind = Literal[
+    "enrollment.added",
+    "assignment.published",
+    "assignment.due",
+    "submission.graded",
+    "post.created",
+    "post.mentioned",
+    "post.accepted",
+]
 
 MAX_PAGE = 100
 BATCH = 200  # events, or notifications, in one transaction
@@ -162,6 +171,17 @@ async def _notify(connection: Connection, event: Event) -> None:
         case "assignment.published":
             data = {"assignment_id": str(event.subject_id), **event.data}
             await tell_students(connection, event, data)
+        case "post.created":
+            mentioned = [UUID(each) for each in event.data["mentions"] if each != str(event.actor_id)]
+            data = {"post_id": str(event.subject_id), **event.data}
+            del data["mentions"]
+            await tell(connection, mentioned, replace(event, kind="post.mentioned"), data)
+            thread = UUID(event.data["thread_id"])
+            await tell_followers(connection, thread, event, data, but=[*mentioned, event.actor_id])
+        case "post.accepted":
+            people = [UUID(each) for each in event.data["recipients"] if each != str(event.actor_id)]
+            data = {"post_id": str(event.subject_id), "title": event.data["title"]}
+            await tell(connection, people, event, data)
         case "submission.graded":
             people = [UUID(each) for each in event.data["recipients"]]
             data = {name: value for name, value in event.data.items() if name != "recipients"}
