@@ -15,6 +15,7 @@ from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
 from gateway_node.services.lms.reports import Reports
+from gateway_node.services.lms.school import School
 from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.core import RPC
@@ -33,6 +34,7 @@ class LMS:
     forums: Forums
     notifications: Notifications
     reports: Reports
+    school: School
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
         """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""

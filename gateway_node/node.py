@@ -37,6 +37,7 @@ from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
 from gateway_node.services.lms.reports import Reports
+from gateway_node.services.lms.school import School
 from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import Messaging, describe
 from gateway_node.services.people import People
@@ -69,6 +70,7 @@ from storage.lms.events import EventStore
 from storage.lms.forums import ForumStore
 from storage.lms.notifications import NotificationStore
 from storage.lms.progress import ProgressStore
+from storage.lms.school import SchoolStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
 from storage.people import PeopleStore
@@ -263,6 +265,7 @@ class Node:
             Forums(ForumStore(self._database), self._publisher),
             Notifications(NotificationStore(self._database), events, self._publisher, works="worker" in settings.roles),
             Reports(events),
+            School(SchoolStore(self._database)),
         )
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)

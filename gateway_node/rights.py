@@ -69,6 +69,8 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(TEACHERS, "createCourse"),
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
+    **_all(ACCOUNT, "listSessions", "endSession"),
+    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit"),
     **_all(ADMINS, "getSchoolReport", "exportSchoolReport"),
     **_all(STAFF, "getCourseReport", "exportCourseReport"),
     **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),

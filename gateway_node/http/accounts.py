@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
-from litestar import Request, Response, Router, get, patch, post
+from litestar import Request, Response, Router, delete, get, patch, post
 from litestar.exceptions import NotFoundException
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import FromPath, HeaderParameter, JSONBody
 from msgspec import Meta, Struct
 
 from gateway_node.http.guards import address_of, bearer, limit_address
@@ -67,6 +67,21 @@ class Profile(Struct):
     created_at: datetime
 
 
+class OpenSession(Struct):
+    """A login on one device; `current`: the one that asks."""
+
+    id: UUID
+    user_agent: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    current: bool
+
+
+class Sessions(Struct):
+    sessions: list[OpenSession]
+
+
 @post("/auth/register", operation_id="register")
 async def register(
     request: AnyRequest, data: JSONBody[Registration], idempotency_key: IdempotencyKey = None
@@ -121,6 +136,37 @@ async def update(request: AnyRequest, data: JSONBody[ProfileChange]) -> Response
     return Response(_profile(user), headers=NO_STORE)
 
 
+@get("/me/sessions", operation_id="listSessions", security=[{"accessToken": []}])
+async def sessions(request: AnyRequest) -> Response[Sessions]:
+    """One's logins on all devices, the last used one first."""
+    identity = await bearer(request)
+    found = await services_of(request).accounts.sessions(identity.user)
+    return Response(
+        Sessions(
+            [
+                OpenSession(
+                    each.id,
+                    each.user_agent,
+                    each.created_at,
+                    each.last_used_at,
+                    each.expires_at,
+                    str(each.id) == identity.session,
+                )
+                for each in found
+            ]
+        ),
+        headers=NO_STORE,
+    )
+
+
+@delete("/me/sessions/{session_id:uuid}", operation_id="endSession", security=[{"accessToken": []}])
+async def end_session(request: AnyRequest, session_id: FromPath[UUID]) -> None:
+    """End a login: its refresh token opens nothing any more, and its connections close."""
+    identity = await bearer(request)
+    if not await services_of(request).accounts.end_session(identity.user, session_id):
+        raise NotFoundException("there is no such login")
+
+
 def _profile(user: User) -> Profile:
     return Profile(user.id, user.email, user.name, user.role, user.created_at)
 
@@ -137,7 +183,7 @@ def _taken(request: AnyRequest, _error: EmailTaken) -> Response[bytes]:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[register, login, refresh, logout, me, update],
+        route_handlers=[register, login, refresh, logout, me, update, sessions, end_session],
         guards=[limit_address],
         exception_handlers={
             LoginRefused: _refused,

@@ -114,6 +114,21 @@ class Accounts:
             await self._sessions.revoke(session.id)
             self._ended(str(session.user_id), str(session.id))
 
+    async def sessions(self, user: str) -> list[Session]:
+        """The logins that are open, the last used one first; none of a user of another issuer's."""
+        try:
+            return await self._sessions.list(UUID(user))
+        except ValueError:
+            return []
+
+    async def end_session(self, user: str, session_id: UUID) -> bool:
+        """End one of the user's logins, and its open connections; `False`: it is none of theirs."""
+        if session_id not in {each.id for each in await self.sessions(user)}:
+            return False
+        await self._sessions.revoke(session_id)
+        self._ended(user, str(session_id))
+        return True
+
     async def profile(self, user: str) -> User | None:
         """`None` for a user of another issuer's, whom only the token knows."""
         try:

@@ -1,0 +1,59 @@
+"""The school: who is what in it, and what those in charge did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from msgspec import Struct
+
+from gateway_node.rights import SchoolRole
+from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.lms.courses import Microseconds
+from gateway_node.services.stores import asked
+from realtime import codes
+from storage.lms.school import Act, LastAdmin, SchoolPerson, SchoolStore
+
+MAX_PAGE = 100
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class PeoplePage(Struct, frozen=True, omit_defaults=True):
+    people: Sequence[SchoolPerson]
+    next: str = ""
+
+
+class AuditPage(Struct, frozen=True, omit_defaults=True):
+    acts: Sequence[Act]
+    next: str = ""
+
+
+class School:
+    """Every method raises `CommandError`: 1002 for who is not there, 1003 where the last admin would go, 100 while
+    PostgreSQL is away."""
+
+    def __init__(self, store: SchoolStore) -> None:
+        self._store = store
+
+    async def people(self, *, after: str | None, limit: int = MAX_PAGE) -> PeoplePage:
+        """Everybody with an account, the oldest first."""
+        place = place_of(after, tuple[Microseconds, UUID], "after")
+        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        found = await asked(self._store.people(after=moment, limit=limit + 1))
+        last = found[limit - 1] if len(found) > limit else None
+        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        return PeoplePage(found[:limit], following)
+
+    async def set_role(self, actor: UUID, user_id: UUID, role: SchoolRole) -> None:
+        """It holds from the next request on."""
+        try:
+            if not await asked(self._store.set_role(actor, user_id, role)):
+                raise codes.NOT_FOUND.saying("there is no such user")
+        except LastAdmin:
+            raise codes.CONFLICT.saying("a school has an admin: make somebody else one first") from None
+
+    async def audit(self, *, before: int | None, subject: UUID | None, limit: int = MAX_PAGE) -> AuditPage:
+        """What was done, newest first."""
+        found = await asked(self._store.audit(before=before, subject=subject, limit=limit + 1))
+        return AuditPage(found[:limit], str(found[limit - 1].id) if len(found) > limit else "")

@@ -1,0 +1,86 @@
+"""Admins give roles, and what they do is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from loadtest.server import Server
+from tests.lms.school import execute, new_course, ok, school
+
+pytestmark = pytest.mark.integration
+
+
+async def test_an_admin_makes_a_teacher(server: Server) -> None:
+    async with school(server, "admin", "new") as (admin, new):
+        assert (await new.http("POST", "/v1/courses", {"title": "Mine"})).status == 403
+        path = f"/v1/school/people/{new.id}/role"
+        assert (await new.http("PUT", path, {"role": "admin"})).status == 403
+        ok(await admin.http("PUT", path, {"role": "teacher"}), 204)
+        ok(await admin.http("PUT", path, {"role": "teacher"}), 204)  # no change, and not noted
+        await new_course(new)
+        acts = ok(await admin.http("GET", f"/v1/school/audit?subject_id={new.id}"))["acts"]
+        assert [(each["act"], each["actor_id"], each["data"]) for each in acts] == [
+            ("role.set", admin.id, {"from": "student", "to": "teacher"})
+        ]
+        assert (await admin.http("PUT", f"/v1/school/people/{uuid4()}/role", {"role": "teacher"})).status == 404
+        refused = await admin.http("PUT", path, {"role": "headmaster"})
+        assert (refused.status, refused.pointers) == (422, ["/role"])
+
+
+async def test_the_last_admin_stays_one(server: Server) -> None:
+    async with school(server, "admin one", "admin two") as admins:
+        others = (
+            "update users set role = 'teacher' where role = 'admin' and not id = any ($1::text[]::uuid[]) returning id"
+        )
+        await execute(server, others, [each.id for each in admins])
+        answers = await asyncio.gather(
+            *(
+                each.http("PUT", f"/v1/school/people/{other.id}/role", {"role": "student"})
+                for each, other in (admins, admins[::-1])
+            )
+        )
+        # Each takes the other's role: one of the two is too late, or not an admin any more.
+        assert sorted(each.status for each in answers)[0] == 204
+        left = await execute(server, "select id::text from users where role = 'admin'")
+        assert len(left) == 1
+        (last,) = [each for each in admins if each.id == left[0]["id"]]
+        assert (await last.http("PUT", f"/v1/school/people/{last.id}/role", {"role": "student"})).status == 409
+
+
+async def test_people_are_listed_page_by_page(server: Server) -> None:
+    async with school(server, "admin", "a", "b", "c") as (admin, *others):
+        seen: list[str] = []
+        path = "/v1/school/people?limit=2"
+        while path:
+            answer = await admin.http("GET", path)
+            seen += [each["id"] for each in ok(answer)["people"]]
+            link = answer.headers.get("link", "")
+            path = link[1 : link.index(">")] if link else ""
+        assert len(set(seen)) == len(seen)
+        assert {each.id for each in others} < set(seen)
+
+
+async def test_logins_are_listed_and_ended(server: Server) -> None:
+    account = {"email": f"{secrets.token_hex(8)}@example.org", "password": secrets.token_hex(8)}
+    async with httpx.AsyncClient(base_url=server.url(""), trust_env=False) as http:
+        assert (await http.post("/v1/auth/register", json=account)).status_code == 201
+        phone, laptop = [
+            (await http.post("/v1/auth/login", json=account, headers={"User-Agent": name})).json()
+            for name in ("phone", "laptop")
+        ]
+        here = {"Authorization": f"Bearer {laptop['access_token']}"}
+        listed = (await http.get("/v1/me/sessions", headers=here)).json()["sessions"]
+        assert {(each["user_agent"], each["current"]) for each in listed} == {("phone", False), ("laptop", True)}
+        (other,) = [each["id"] for each in listed if not each["current"]]
+        assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 204
+        assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 404
+        there = {"Authorization": f"Bearer {phone['access_token']}"}
+        assert (await http.get("/v1/me", headers=there)).status_code == 401
+        refreshed = await http.post("/v1/auth/refresh", json={"refresh_token": phone["refresh_token"]})
+        assert refreshed.status_code == 401
+        assert (await http.get("/v1/me", headers=here)).status_code == 200
