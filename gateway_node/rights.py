@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 SchoolRole = Literal["student", "teacher", "assistant", "admin"]
 CourseRole = Literal["student", "assistant", "teacher"]
@@ -30,6 +31,7 @@ class Right(Struct, frozen=True):
 
     place: Place
     roles: frozenset[str] = frozenset()
+    while_open: bool = False  # not in an archived course
 
 
 PUBLIC = Right("public")
@@ -45,6 +47,10 @@ MEMBERS = Right("course", frozenset(COURSE_ROLES))
 STUDENTS = Right("course", frozenset({"student"}))
 STAFF = Right("course", frozenset({"assistant", "teacher"}))
 TEACHER = Right("course", frozenset({"teacher"}))
+
+
+def _open(right: Right) -> Right:
+    return replace(right, while_open=True)
 
 
 def _all(right: Right, *operations: str) -> dict[str, Right]:
@@ -65,31 +71,35 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(ROOM, "downloadFile", "fileThumbnail"),
     **_all(KEY, "publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence"),
     **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
-    # Courses
-    **_all(TEACHERS, "createCourse"),
+    # One's own
+    **_all(ACCOUNT, "listSessions", "endSession"),
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
-    **_all(ACCOUNT, "listSessions", "endSession"),
-    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit"),
-    **_all(ADMINS, "getSchoolReport", "exportSchoolReport"),
-    **_all(STAFF, "getCourseReport", "exportCourseReport"),
+    # The school
+    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit", "getSchoolReport", "exportSchoolReport"),
+    # Courses
+    **_all(TEACHERS, "createCourse"),
     **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),
     **_all(VISITORS, "getCourse", "enrol"),
     **_all(MEMBERS, "getLesson", "leaveCourse", "listParticipants"),
-    **_all(TEACHER, "updateCourse", "publishCourse", "archiveCourse", "deleteCourse"),
-    **_all(STAFF, "createModule", "updateModule", "deleteModule", "orderCourse"),
-    **_all(STAFF, "createLesson", "updateLesson", "deleteLesson"),
-    **_all(STAFF, "removeParticipant", "enrolFromTable"),
-    **_all(STAFF, "enrolParticipant"),
-    **_all(MEMBERS, "listAssignments", "getAssignment", "listMySubmissions", "getSubmission", "getMyGrades"),
-    **_all(MEMBERS, "stepInLesson", "getMyProgress"),
+    **_all(TEACHER, "publishCourse", "archiveCourse", "deleteCourse"),
+    **_all(_open(TEACHER), "updateCourse"),
+    **_all(_open(STAFF), "createModule", "updateModule", "deleteModule", "orderCourse"),
+    **_all(_open(STAFF), "createLesson", "updateLesson", "deleteLesson"),
+    **_all(_open(STAFF), "enrolParticipant", "enrolFromTable"),
+    **_all(STAFF, "removeParticipant", "getCourseReport", "exportCourseReport"),
+    **_all(MEMBERS, "getMyProgress"),
+    **_all(_open(MEMBERS), "stepInLesson"),
     **_all(STAFF, "listProgress", "getActiveUsers"),
-    **_all(STUDENTS, "submitAssignment"),
-    **_all(MEMBERS, "createThread", "listThreads", "getThread", "listPosts", "createPost", "editPost", "deletePost"),
-    **_all(MEMBERS, "acceptAnswer", "followThread", "unfollowThread"),
-    **_all(STAFF, "pinThread", "unpinThread", "lockThread", "unlockThread"),
-    **_all(STAFF, "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
+    # Assignments: what was handed in is graded after the end, too.
+    **_all(MEMBERS, "listAssignments", "getAssignment", "listMySubmissions", "getSubmission", "getMyGrades"),
+    **_all(_open(STUDENTS), "submitAssignment"),
+    **_all(_open(STAFF), "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
     **_all(STAFF, "listSubmissions", "gradeSubmission", "returnSubmission", "getGradebook", "exportGradebook"),
+    # Forums
+    **_all(MEMBERS, "listThreads", "getThread", "listPosts", "deletePost", "followThread", "unfollowThread"),
+    **_all(_open(MEMBERS), "createThread", "createPost", "editPost", "acceptAnswer"),
+    **_all(_open(STAFF), "pinThread", "unpinThread", "lockThread", "unlockThread"),
 }
 """Every operation over HTTP, by its `operation_id`."""
 
@@ -100,11 +110,16 @@ METHODS: Mapping[str, Right] = {
     **_all(ROOM, "room.remove", "room.members", "room.role", "room.mute", "room.unmute"),
     **_all(ROOM, "room.read", "room.typing", "room.receipts", "file.link"),
     **_all(ROOM, "message.send", "message.list", "message.get", "message.edit", "message.delete", "message.search"),
-    **_all(MEMBERS, "lesson.step", "course.here"),
+    **_all(_open(MEMBERS), "lesson.step"),
+    **_all(MEMBERS, "course.here"),
     **_all(STAFF, "course.active"),
     **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),
 }
 """Every RPC, by its name."""
+
+
+class Archived(Exception):
+    """They might, if the course were not archived."""
 
 
 class Refused(Exception):
@@ -146,7 +161,7 @@ class Standing(Struct, frozen=True):
 
 
 def require(right: Right, standing: Standing) -> None:
-    """Raises `Refused`."""
+    """Raises `Refused`, `Archived`."""
     if right.place == "school":
         if standing.school_role not in right.roles:
             raise Refused(f"that is for {_names(right.roles)}", known=True)
@@ -156,6 +171,8 @@ def require(right: Right, standing: Standing) -> None:
         role = standing.course_role or "visitor"
         if not standing.is_admin and role not in right.roles:
             raise Refused(f"that is for {_names(right.roles)} of the course", known=True)
+        if right.while_open and standing.course_status == "archived":
+            raise Archived("the course is archived")
 
 
 def _names(roles: frozenset[str]) -> str:

@@ -14,7 +14,7 @@ Who may do what. This page is printed from [gateway_node/rights.py](../gateway_n
 A person has a role in the school (student, teacher, assistant, admin), which an admin gives, and one in each course
 that they take part in (student, assistant, teacher). An admin may everything in every course. `visitor` is whoever may
 see a course: a published one that takes people. What somebody may not see is 404 to them; what they may see and not do
-is 403.
+is 403. `*`: not in an archived course (409).
 Rights in rooms are in [chat.md](chat.md), those in channels in [configuration](settings.md).
 """
 
@@ -49,7 +49,8 @@ def page() -> str:
 
 def _row(name: str, right: Right, roles: tuple[str, ...]) -> str:
     may = right.roles | {"admin"} if right.place == "course" else right.roles
-    return f"| `{name}` | {' | '.join('yes' if role in may else '' for role in roles)} |\n"
+    star = " \\*" if right.while_open else ""
+    return f"| `{name}`{star} | {' | '.join('yes' if role in may else '' for role in roles)} |\n"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from gateway_node.http.guards import bearer
 from gateway_node.http.services import Services
-from gateway_node.rights import OPERATIONS, Refused, Standing, require
+from gateway_node.rights import OPERATIONS, Archived, Refused, Standing, require
 from gateway_node.services.rooms import user_id_of
+from realtime import codes
 from realtime.interfaces import Identity
 
 
@@ -33,7 +34,7 @@ async def enforce(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
     """Guard: refuse whom the table does not name, and keep for the handler who asks.
 
     Raises as `bearer`; `NotFoundException`, `PermissionDeniedException`; `CommandError` 103 to people of another
-    issuer, who have no account here.
+    issuer, who have no account here, and 1003 in an archived course.
     """
     assert isinstance(handler, HTTPRouteHandler) and isinstance(handler.operation_id, str)
     right = OPERATIONS[handler.operation_id]
@@ -45,6 +46,8 @@ async def enforce(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseR
         require(right, standing)
     except Refused as refused:
         raise (PermissionDeniedException if refused.known else NotFoundException)(refused.reason) from None
+    except Archived as archived:
+        raise codes.CONFLICT.saying(str(archived)) from None
     connection.scope["state"]["caller"] = Caller(identity, user_id, standing)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from gateway_node.rights import METHODS, Refused, Standing, require
+from gateway_node.rights import METHODS, Archived, Refused, Standing, require
 from gateway_node.rpc.method import method
 from gateway_node.services.lms.progress import Active, Position, Progress, Step
 from gateway_node.services.rooms import user_id_of
@@ -40,6 +40,8 @@ def methods(progress: Progress, standing_of: StandingOf) -> Mapping[str, RPC]:
         except Refused as refused:
             error = codes.PERMISSION_DENIED if refused.known else codes.NOT_FOUND
             raise error.saying(refused.reason) from None
+        except Archived as archived:
+            raise codes.CONFLICT.saying(str(archived)) from None
         return standing
 
     async def step(identity: Identity, params: InLesson) -> LessonProgress:
