@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gateway_node.rights import Standing
 from gateway_node.rpc.lms import progress as progress_methods
+from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
@@ -31,6 +32,7 @@ class LMS:
     enrolments: Enrolments
     assignments: Assignments
     progress: Progress
+    activity: Activity
     forums: Forums
     notifications: Notifications
     reports: Reports
@@ -46,13 +48,14 @@ class LMS:
 
     def methods(self) -> Mapping[str, RPC]:
         """The RPC methods, by name."""
-        return progress_methods.methods(self.progress, self.standing)
+        return progress_methods.methods(self.progress, self.activity, self.standing)
 
     async def start(self) -> None:
         """Begin the background work."""
-        await self.courses.start()
-        await self.notifications.start()
+        for service in (self.courses, self.progress, self.activity, self.notifications):
+            await service.start()
 
     async def stop(self) -> None:
-        await self.notifications.stop()
-        await self.courses.stop()
+        """Finish what was promised; the stores are still open."""
+        for service in (self.notifications, self.activity, self.progress, self.courses):
+            await service.stop()

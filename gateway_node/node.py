@@ -29,12 +29,14 @@ from gateway_node.processes import StartError
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
+from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import Courses
 from gateway_node.services.lms.enrolments import Enrolments
 from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
+from gateway_node.services.lms.places import Places
 from gateway_node.services.lms.progress import Progress
 from gateway_node.services.lms.reports import Reports
 from gateway_node.services.lms.school import School
@@ -48,8 +50,7 @@ from gateway_node.services.references import RoomReferences
 from gateway_node.services.rooms import Rooms
 from gateway_node.services.search import Search
 from gateway_node.tokens import TokenVerifier
-from presence import Away, Pipe, RedisPresence, Turns
-from presence.active import ActiveUsers
+from presence import Away, Pipe, RedisActivity, RedisPlaces, RedisPresence, Turns
 from realtime import codec, codes, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
@@ -255,13 +256,15 @@ class Node:
         )
         course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
         events = EventStore(self._database)
-        course_cache = CourseCache(self._redis, course_store)
+        course_cache, progress_store = CourseCache(self._redis, course_store), ProgressStore(self._database)
+        activity = Activity(RedisActivity(self._pipe), self._turns, progress_store, course_cache, self._publisher.push)
         self._lms = LMS(
             course_store,
             Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
-            Enrolments(enrolment_store, course_cache, self._publisher),
+            Enrolments(enrolment_store, course_cache, self._publisher, activity),
             Assignments(AssignmentStore(self._database)),
-            Progress(ProgressStore(self._database), course_cache, ActiveUsers(self._redis)),
+            Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
+            activity,
             Forums(ForumStore(self._database), self._publisher),
             Notifications(NotificationStore(self._database), events, self._publisher, works="worker" in settings.roles),
             Reports(events),

@@ -45,6 +45,7 @@ ADMINS = Right("school", frozenset({"admin"}))
 VISITORS = Right("course", frozenset({"visitor", *COURSE_ROLES}))
 MEMBERS = Right("course", frozenset(COURSE_ROLES))
 STUDENTS = Right("course", frozenset({"student"}))
+STUDENTS = Right("course", frozenset({"student"}))
 STAFF = Right("course", frozenset({"assistant", "teacher"}))
 TEACHER = Right("course", frozenset({"teacher"}))
 
@@ -88,9 +89,10 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(_open(STAFF), "createLesson", "updateLesson", "deleteLesson"),
     **_all(_open(STAFF), "enrolParticipant", "enrolFromTable"),
     **_all(STAFF, "removeParticipant", "getCourseReport", "exportCourseReport"),
-    **_all(MEMBERS, "getMyProgress"),
-    **_all(_open(MEMBERS), "stepInLesson"),
-    **_all(STAFF, "listProgress", "getActiveUsers"),
+    **_all(STUDENTS, "getMyProgress"),
+    **_all(MEMBERS, "beActive"),
+    **_all(_open(STUDENTS), "stepInLesson"),
+    **_all(STAFF, "listProgress", "getProgress", "getActiveUsers"),
     # Assignments: what was handed in is graded after the end, too.
     **_all(MEMBERS, "listAssignments", "getAssignment", "listMySubmissions", "getSubmission", "getMyGrades"),
     **_all(_open(STUDENTS), "submitAssignment"),
@@ -110,7 +112,7 @@ METHODS: Mapping[str, Right] = {
     **_all(ROOM, "room.remove", "room.members", "room.role", "room.mute", "room.unmute"),
     **_all(ROOM, "room.read", "room.typing", "room.receipts", "file.link"),
     **_all(ROOM, "message.send", "message.list", "message.get", "message.edit", "message.delete", "message.search"),
-    **_all(_open(MEMBERS), "lesson.step"),
+    **_all(_open(STUDENTS), "lesson.step"),
     **_all(MEMBERS, "course.here"),
     **_all(STAFF, "course.active"),
     **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),

@@ -52,3 +52,28 @@ def typing(room: str) -> str:
 def turn(name: str) -> str:
     """Somebody has had the turn of this name."""
     return "turn:" + name
+
+
+def places(user: str) -> str:
+    """Where the user is in the videos of lessons."""
+    return "progress:" + user
+
+
+def active_users(course: str) -> str:
+    """Who is active in the course."""
+    return "active_users:course_" + course
+
+
+def active_in_lesson(course: str, lesson: str) -> str:
+    """Who of them is in the lesson."""
+    return f"active_users:course_{course}:lesson_{lesson}"
+
+
+def active_where(course: str, user: str) -> str:
+    """The lesson that the user is in, of that course."""
+    return f"active_users:course_{course}:user_{user}"
+
+
+def watchers(course: str) -> str:
+    """Who wants to be told how many are active in the course."""
+    return f"active_users:course_{course}:watchers"

@@ -1,35 +1,54 @@
-"""How far each has come in a course."""
+"""How far students have come: lessons opened and completed, and where they are in a video."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 from msgspec import Struct
 
 from storage.database import Database
 from storage.queries import load
 
+MAX_TOGETHER = 500  # positions in one statement
+
 _SQL = load("lms_progress")
-_COURSES = load("lms_courses")
 
 
-class LessonProgress(Struct, frozen=True):
-    """`position` in seconds into the video."""
+class Opened(Struct, frozen=True, kw_only=True):
+    """A lesson that a student has opened. `position` and `furthest`: seconds into its video; `seen_at`: when the
+    position was said."""
 
     lesson_id: UUID
     opened_at: datetime
     completed_at: datetime | None
     position: int
+    furthest: int
+    seen_at: datetime | None
 
 
 class StudentProgress(Struct, frozen=True):
+    """Of the `lessons` that are published the student has completed `lessons_done`; `active_at`: when a lesson was last
+    opened or completed."""
+
     user_id: UUID
     name: str
+    status: str
+    enrolled_at: datetime
     lessons_done: int
+    lessons: int
+    completed_at: datetime | None
     active_at: datetime | None
+
+
+class Place(Struct, frozen=True, gc=False):
+    """Where somebody is in a video, and the furthest that they were, in seconds. `at`: Unix milliseconds."""
+
+    position: int
+    furthest: int
+    at: int
 
 
 class ProgressStore:
@@ -38,30 +57,50 @@ class ProgressStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def move(
-        self, course_id: UUID, user_id: UUID, lesson_id: UUID, *, position: int | None, done: bool, drafts: bool
-    ) -> tuple[LessonProgress, bool] | None:
-        """Note that somebody is in a lesson; how far they are, and whether that completed it. `None`: there is no such
-        lesson for them."""
-        async with self._database.transaction() as connection:
-            row = await connection.fetchrow(_SQL["move"], course_id, user_id, lesson_id, position, done, drafts)
-            if row is None:
-                return None
-            for kind, new in (("lesson.opened", row["opened_now"]), ("lesson.completed", row["completed_now"])):
-                if new:
-                    await connection.execute(_COURSES["event"], kind, course_id, user_id, lesson_id, json.dumps({}))
-            found = LessonProgress(*(row[name] for name in LessonProgress.__struct_fields__))
-            return found, row["completed_now"]
+    async def open(self, course_id: UUID, lesson_id: UUID, user_id: UUID, *, done: bool) -> Opened | None:
+        """A student has opened a lesson, and completed it (`done`, or because opening is enough); once more changes
+        nothing. `None`: they do not see it."""
+        row = await self._database.fetchrow(_SQL["open"], course_id, lesson_id, user_id, done)
+        return _lesson(row, lesson_id) if row else None
 
-    async def complete(self, course_id: UUID, user_id: UUID, lessons: int) -> bool:
-        """Note that the course is completed, if that many lessons are done and it was not; whether it is now."""
-        return bool(await self._database.fetchval(_SQL["complete"], course_id, user_id, lessons))
+    async def move(self, places: Sequence[tuple[UUID, UUID, UUID, Place, datetime]]) -> None:
+        """New places: user, course, lesson (each three once), the place and its time."""
+        users, courses, lessons, where, times = zip(*places, strict=True)
+        await self._database.execute(
+            _SQL["move"],
+            users,
+            courses,
+            lessons,
+            [each.position for each in where],
+            [each.furthest for each in where],
+            times,
+        )
 
-    async def mine(self, course_id: UUID, user_id: UUID) -> Sequence[LessonProgress]:
-        return [LessonProgress(*row) for row in await self._database.fetch(_SQL["mine"], course_id, user_id)]
+    async def lessons(self, course_id: UUID, user_id: UUID) -> list[Opened]:
+        """The lessons that a student has opened, in no order."""
+        rows = await self._database.fetch(_SQL["lessons"], course_id, user_id)
+        return [_lesson(row, row["lesson_id"]) for row in rows]
 
-    async def of_students(self, course_id: UUID, *, after: UUID | None, limit: int) -> Sequence[StudentProgress]:
-        """By id, those that follow `after`."""
-        return [
-            StudentProgress(*row) for row in await self._database.fetch(_SQL["of_students"], course_id, after, limit)
-        ]
+    async def student(self, course_id: UUID, user_id: UUID) -> StudentProgress | None:
+        """Former students have it too. `None`: never a student of the course."""
+        row = await self._database.fetchrow(_SQL["student"], course_id, user_id)
+        return StudentProgress(*row) if row else None
+
+    async def students(self, course_id: UUID, *, after: UUID | None, limit: int) -> list[StudentProgress]:
+        """Students by id, those that follow `after`."""
+        return [StudentProgress(*row) for row in await self._database.fetch(_SQL["students"], course_id, after, limit)]
+
+    async def staff(self, course_id: UUID, people: Sequence[UUID]) -> list[UUID]:
+        """Those of them who teach the course, or are admins."""
+        return [row["id"] for row in await self._database.fetch(_SQL["staff"], course_id, people)]
+
+
+def _lesson(row: asyncpg.Record, lesson_id: UUID) -> Opened:
+    return Opened(
+        lesson_id=lesson_id,
+        opened_at=row["opened_at"],
+        completed_at=row["completed_at"],
+        position=row["position"],
+        furthest=row["furthest"],
+        seen_at=row["seen_at"],
+    )

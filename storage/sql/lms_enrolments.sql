@@ -6,7 +6,8 @@ select id from courses where code = $1 and admission <> 'closed' and status = 'p
 
 -- name: enter
 insert into enrollments (user_id, course_id, role) values ($1, $2, $3)
-on conflict (user_id, course_id) do update set role = excluded.role, status = 'active', ended_at = null,
+on conflict (user_id, course_id) do update set role = excluded.role, ended_at = null,
+    status = case when excluded.role = 'student' and enrollments.completed_at is not null then 'completed' else 'active' end,
     enrolled_at = case when enrollments.status in ('active', 'completed') then enrollments.enrolled_at else now() end
 
 -- name: take_seat

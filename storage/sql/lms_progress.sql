@@ -1,39 +1,42 @@
+-- name: open
+select * from open_lesson($1, $2, $3, $4)
+
 -- name: move
--- Opened, watched up to a place, done: what is completed stays so. Of the video 90 % are all of it: credits are not
--- watched.
-with lesson as (
-    select id, completion, duration from lessons
-    where course_id = $1 and id = $3 and ($6 or status = 'published' and (release_at is null or release_at <= now()))
-), before as (
-    select completed_at from progress where course_id = $1 and user_id = $2 and lesson_id = $3
-), moved as (
-    insert into progress as p (course_id, user_id, lesson_id, position, completed_at)
-    select $1, $2, l.id, coalesce($4::integer, 0),
-           case when l.completion = 'open' or $5 and l.completion = 'done'
-                     or l.completion = 'video' and l.duration is not null and $4::integer >= 0.9 * l.duration
-                then now() end
-    from lesson l
-    on conflict (course_id, user_id, lesson_id) do update
-    set position = coalesce($4::integer, p.position),
-        completed_at = coalesce(p.completed_at, excluded.completed_at), updated_at = now()
-    returning *
+-- The last position counts, and the furthest. Those of lessons that were never opened, or are gone, are dropped. Locked
+-- in order: two nodes may write for the same people.
+with moved as materialized (
+    select p.user_id, p.course_id, p.lesson_id, t.position, t.furthest, t.seen_at
+    from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::integer[], $6::timestamptz[])
+        as t(user_id, course_id, lesson_id, position, furthest, seen_at)
+    join progress p using (user_id, course_id, lesson_id)
+    order by p.course_id, p.user_id, p.lesson_id for update of p
 )
-select m.lesson_id, m.opened_at, m.completed_at, m.position, l.completion, l.duration,
-       m.completed_at is not null and (select completed_at from before) is null as completed_now,
-       not exists (select from before) as opened_now
-from moved m join lesson l on l.id = m.lesson_id
+update progress p
+set position = case when p.seen_at is null or p.seen_at <= m.seen_at then m.position else p.position end,
+    seen_at = greatest(p.seen_at, m.seen_at),
+    furthest = greatest(p.furthest, m.furthest)
+from moved m
+where p.user_id = m.user_id and p.course_id = m.course_id and p.lesson_id = m.lesson_id
 
--- name: mine
-select lesson_id, opened_at, completed_at, position from progress where course_id = $1 and user_id = $2
+-- name: lessons
+select lesson_id, opened_at, completed_at, position, furthest, seen_at from progress
+where course_id = $1 and user_id = $2
 
--- name: of_students
-select e.user_id, u.name, e.lessons_done, e.active_at from enrollments e join users u on u.id = e.user_id
+-- name: student
+select e.user_id, u.name, e.status, e.enrolled_at, e.lessons_done, c.lessons, e.completed_at, e.active_at
+from enrollments e join users u on u.id = e.user_id join courses c on c.id = e.course_id
+where e.course_id = $1 and e.user_id = $2 and e.role = 'student'
+
+-- name: students
+select e.user_id, u.name, e.status, e.enrolled_at, e.lessons_done, c.lessons, e.completed_at, e.active_at
+from enrollments e join users u on u.id = e.user_id join courses c on c.id = e.course_id
 where e.course_id = $1 and e.role = 'student' and e.status in ('active', 'completed')
   and ($2::uuid is null or e.user_id > $2)
 order by e.user_id limit $3
 
--- name: complete
--- The course is completed by whoever has done every lesson that there is for them.
-update enrollments e set status = 'completed'
-where e.course_id = $1 and e.user_id = $2 and e.status = 'active' and e.role = 'student' and e.lessons_done >= $3
-returning true
+-- name: staff
+-- Those of some people who see what the staff of a course sees.
+select u.id from users u
+where u.id = any ($2::uuid[]) and u.disabled_at is null and (u.role = 'admin' or exists (
+    select from enrollments e
+    where e.course_id = $1 and e.user_id = u.id and e.role in ('teacher', 'assistant') and e.status = 'active'))

@@ -9,18 +9,23 @@ from msgspec import Struct
 
 from gateway_node.rights import METHODS, Archived, Refused, Standing, require
 from gateway_node.rpc.method import method
-from gateway_node.services.lms.progress import Active, Position, Progress, Step
+from gateway_node.services.lms.activity import Active, Activity
+from gateway_node.services.lms.progress import LessonProgress, Position, Progress, Step
 from gateway_node.services.rooms import user_id_of
 from realtime import codes
 from realtime.core import RPC
 from realtime.interfaces import Identity
-from storage.lms.progress import LessonProgress
 
 StandingOf = Callable[[UUID, UUID | None], Awaitable[Standing]]
 
 
 class OneCourse(Struct):
     course_id: UUID
+
+
+class Here(Struct):
+    course_id: UUID
+    lesson_id: UUID | None = None
 
 
 class InLesson(Struct):
@@ -30,7 +35,7 @@ class InLesson(Struct):
     done: bool = False
 
 
-def methods(progress: Progress, standing_of: StandingOf) -> Mapping[str, RPC]:
+def methods(progress: Progress, activity: Activity, standing_of: StandingOf) -> Mapping[str, RPC]:
     """Every method by its name."""
 
     async def allowed(identity: Identity, name: str, course_id: UUID) -> Standing:
@@ -45,25 +50,22 @@ def methods(progress: Progress, standing_of: StandingOf) -> Mapping[str, RPC]:
         return standing
 
     async def step(identity: Identity, params: InLesson) -> LessonProgress:
-        standing = await allowed(identity, "lesson.step", params.course_id)
-        return await progress.step(
-            user_id_of(identity),
-            params.course_id,
-            params.lesson_id,
-            Step(params.position, params.done),
-            teaches=standing.teaches,
-        )
+        await allowed(identity, "lesson.step", params.course_id)
+        user_id, said = user_id_of(identity), Step(params.position, params.done)
+        found = await progress.step(user_id, params.course_id, params.lesson_id, said)
+        await activity.mark(user_id, params.course_id, params.lesson_id)
+        return found
 
-    async def here(identity: Identity, params: OneCourse) -> None:
-        await allowed(identity, "course.here", params.course_id)
-        await progress.mark(user_id_of(identity), params.course_id)
+    async def here(identity: Identity, params: Here) -> None:
+        standing = await allowed(identity, "course.here", params.course_id)
+        await activity.here(user_id_of(identity), params.course_id, params.lesson_id, teaches=standing.teaches)
 
     async def active(identity: Identity, params: OneCourse) -> Active:
         await allowed(identity, "course.active", params.course_id)
-        return await progress.active(params.course_id)
+        return await activity.active(params.course_id, watcher=user_id_of(identity))
 
     return {
         "lesson.step": method(InLesson, step),
-        "course.here": method(OneCourse, here),
+        "course.here": method(Here, here),
         "course.active": method(OneCourse, active),
     }

@@ -18,6 +18,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from gateway_node.services import room_events
+from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import forward
 from gateway_node.services.stores import asked, database
@@ -56,10 +57,11 @@ class Report(Struct, frozen=True):
 
 
 class Enrolments:
-    def __init__(self, store: EnrolmentStore, cache: CourseCache, publisher: Publisher) -> None:
+    def __init__(self, store: EnrolmentStore, cache: CourseCache, publisher: Publisher, activity: Activity) -> None:
         self._store = store
         self._cache = cache
         self._publisher = publisher
+        self._activity = activity
 
     async def enrol(self, user_id: UUID, course_id: UUID, code: str | None) -> bool:
         """Come into a course by oneself, with its code where it has one; whether that is new."""
@@ -122,6 +124,7 @@ class Enrolments:
         """Take no part any more; what one has done stays."""
         async with self._changing(course_id, user_id, user_id) as change:
             await self._end(change, user_id, user_id, "dropped")
+        await self._activity.ended(user_id, course_id)
 
     async def remove(self, actor: UUID, course_id: UUID, user_id: UUID, *, may_appoint: bool) -> None:
         """End somebody's part in the course. Once more is fine."""
@@ -129,6 +132,7 @@ class Enrolments:
             if change.role not in (None, "student") and not may_appoint:
                 raise codes.PERMISSION_DENIED.saying("teachers of the course remove assistants and teachers")
             await self._end(change, actor, user_id, "removed")
+        await self._activity.ended(user_id, course_id)
 
     async def participants(self, course_id: UUID, *, after: UUID | None, limit: int = MAX_PAGE) -> ParticipantPage:
         """Everybody who takes part, by id."""
