@@ -43,8 +43,8 @@ class LMS:
         found = await asked(self.store.standing(user_id, course_id))
         if found is None:
             raise codes.PERMISSION_DENIED.saying("that is for registered users")
-        school_role, course_role, course_status, admission = found
-        return Standing(school_role, course_role, course_status, admission or "closed")
+        school_role, course_role, course_status, admission, students = found
+        return Standing(school_role, course_role, course_status, admission or "closed", students or 0)
 
     def methods(self) -> Mapping[str, RPC]:
         """The RPC methods, by name."""

@@ -261,7 +261,7 @@ class Node:
         self._lms = LMS(
             course_store,
             Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
-            Enrolments(enrolment_store, course_cache, self._publisher, activity),
+            Enrolments(enrolment_store, self._publisher, activity),
             Assignments(AssignmentStore(self._database)),
             Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
             activity,

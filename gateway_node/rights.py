@@ -140,6 +140,7 @@ class Standing(Struct, frozen=True):
     course_role: CourseRole | None = None
     course_status: str | None = None  # None: no such course
     admission: str = "closed"
+    students: int = 0
 
     @property
     def is_admin(self) -> bool:

@@ -233,7 +233,7 @@ class CourseStore:
         self._database = database
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> asyncpg.Record | None:
-        """`school_role, course_role, course_status, admission`. `None`: no such user."""
+        """`school_role, course_role, course_status, admission, students`. `None`: no such user."""
         return await self._database.fetchrow(_SQL["standing"], user_id, course_id)
 
     async def get(self, course_id: UUID) -> Course | None:

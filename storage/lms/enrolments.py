@@ -3,6 +3,7 @@ room's log, so that a removal reaches every node like one from any other room (d
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -44,6 +45,15 @@ class CourseRoomChange:
         self.course = course
         self.room = room
         self.role = role
+
+    async def admit(self, user_id: UUID, role: CourseRole, offset: int) -> bool:
+        """Somebody new, in the course and in its room, from `offset` on; `False`: the course is full. In one statement:
+        whoever enrols next waits for it."""
+        course = self.course.course
+        data = json.dumps({"course": course.title, "role": role})
+        return bool(
+            await self._run("admit", course.id, self.room.actor.id, user_id, role, ROOM_ROLES[role], offset, data)
+        )
 
     async def take_seat(self) -> bool:
         """`False`: the course is full."""

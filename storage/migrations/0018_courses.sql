@@ -122,9 +122,9 @@ end $$;
 
 -- How somebody stands to the school and, where one is named, to a course, in one look: what rights are decided by.
 create function standing_of(person uuid, course uuid) returns table (
-    school_role text, course_role text, course_status text, admission text
+    school_role text, course_role text, course_status text, admission text, students integer
 ) language sql stable as $$
-    select u.role::text, e.role::text, c.status::text, c.admission::text
+    select u.role::text, e.role::text, c.status::text, c.admission::text, c.students
     from users u
     left join courses c on c.id = course
     left join enrollments e on e.course_id = c.id and e.user_id = u.id and e.status in ('active', 'completed')

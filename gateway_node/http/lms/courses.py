@@ -14,7 +14,7 @@ from gateway_node.http.accounts import AnyRequest
 from gateway_node.http.guards import limit_address
 from gateway_node.http.lists import MAX_PAGE, Limit, page
 from gateway_node.http.preconditions import IfMatch, expected_version, version_tag
-from gateway_node.http.rights import Caller, caller_of, enforce
+from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.rooms import IdempotencyKey
 from gateway_node.http.services import services_of
 from gateway_node.services.lms.courses import (
@@ -184,8 +184,10 @@ def _courses(request: AnyRequest) -> Courses:
 
 
 async def _seen(request: AnyRequest, course_id: UUID) -> CourseView:
-    caller: Caller = caller_of(request)
-    return await _courses(request).get(course_id, teaches=caller.standing.teaches, role=caller.standing.course_role)
+    standing = caller_of(request).standing
+    return await _courses(request).get(
+        course_id, teaches=standing.teaches, role=standing.course_role, students=standing.students
+    )
 
 
 def _tagged(course: CourseView, status: int = HTTPStatus.OK, **headers: str) -> Response[CourseView]:

@@ -108,7 +108,9 @@ def _may_appoint(request: AnyRequest) -> bool:
 async def _course(request: AnyRequest, course_id: UUID) -> CourseView:
     lms = services_of(request).lms
     standing = await lms.standing(caller_of(request).user_id, course_id)
-    return await lms.courses.get(course_id, teaches=standing.teaches, role=standing.course_role)
+    return await lms.courses.get(
+        course_id, teaches=standing.teaches, role=standing.course_role, students=standing.students
+    )
 
 
 def router() -> Router:

@@ -168,11 +168,16 @@ class Courses:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    async def get(self, course_id: UUID, *, teaches: bool, role: str | None) -> CourseView:
-        """With the outline of its modules: students see what is released."""
+    async def get(self, course_id: UUID, *, teaches: bool, role: str | None, students: int | None = None) -> CourseView:
+        """With the outline of its modules: students see what is released.
+
+        `students`: how many there are now. The cache may be behind: who enrols does not take it from all others.
+        """
         course = await asked(self._cache.get(course_id))
         if course is None:
             raise codes.NOT_FOUND.saying("there is no such course")
+        if students is not None:
+            course = msgspec.structs.replace(course, students=students)
         return view(course, teaches=teaches, role=role, now=datetime.now(UTC))
 
     async def catalogue(

@@ -19,7 +19,6 @@ from msgspec import Meta, Struct
 
 from gateway_node.services import room_events
 from gateway_node.services.lms.activity import Activity
-from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.lms.courses import forward
 from gateway_node.services.stores import asked, database
 from realtime import codes
@@ -57,9 +56,8 @@ class Report(Struct, frozen=True):
 
 
 class Enrolments:
-    def __init__(self, store: EnrolmentStore, cache: CourseCache, publisher: Publisher, activity: Activity) -> None:
+    def __init__(self, store: EnrolmentStore, publisher: Publisher, activity: Activity) -> None:
         self._store = store
-        self._cache = cache
         self._publisher = publisher
         self._activity = activity
 
@@ -76,7 +74,6 @@ class Enrolments:
             if course.admission == "code" and code != course.code:
                 raise codes.BAD_REQUEST.at("/code", "that is not the code of this course")
             await self._enter(change, user_id, "student", change.room.actor.name)
-            await change.course.record("enrollment.added", user_id, user_id)
         return True
 
     async def enrol_by_code(self, user_id: UUID, code: str) -> UUID:
@@ -107,7 +104,6 @@ class Enrolments:
             raise codes.CONFLICT.saying("the course is archived")
         if change.role is None:
             await self._enter(change, user_id, role, subject.name)
-            await change.course.record("enrollment.added", actor, user_id, role=role)
             return True
         if change.role == "teacher" and not await change.has_other_teacher(user_id):
             raise codes.CONFLICT.saying("a course has a teacher: make somebody else one first")
@@ -174,12 +170,10 @@ class Enrolments:
     # --- how ---------------------------------------------------------------------------------------------------
 
     async def _enter(self, change: CourseRoomChange, user_id: UUID, role: CourseRole, name: str) -> None:
-        if role == "student" and not await change.take_seat():
-            raise FULL
-        await change.enter(user_id, role)
         offset = change.room.tell(room_events.member_added(change.room, user_id, name))
         change.room.tell(room_events.room_added(change.room, user_id))
-        await change.room.add([(user_id, ROOM_ROLES[role], offset)])
+        if not await change.admit(user_id, role, offset):
+            raise FULL
 
     async def _end(self, change: CourseRoomChange, actor: UUID, user_id: UUID, how: Ended) -> None:
         if change.role is None:
@@ -203,8 +197,6 @@ class Enrolments:
                 if change is None:
                     raise codes.NOT_FOUND.saying("there is no such course")
                 yield change
-        if change.room.told:
-            await self._cache.forget(course_id)  # it counts its students
         forward(self._publisher, change)
 
 

@@ -1,0 +1,24 @@
+-- Somebody comes into a course, which is locked: the seat, the enrolment, the place in the room from an offset on, and
+-- that it happened. False: the course is full. One function, because the next one waits while this one talks.
+create function admit(
+    course uuid, actor uuid, person uuid, course_role text, room_role text, joined bigint, data jsonb
+) returns boolean language plpgsql volatile as $$
+#variable_conflict use_column
+begin
+    if course_role = 'student' then
+        update courses set students = students + 1
+        where id = course and (capacity is null or students < capacity);
+        if not found then
+            return false;
+        end if;
+    end if;
+    insert into enrollments (user_id, course_id, role) values (person, course, course_role)
+    on conflict (user_id, course_id) do update
+    set role = excluded.role, ended_at = null, enrolled_at = now(),
+        status = case when excluded.role = 'student' and enrollments.completed_at is not null
+                      then 'completed' else 'active' end;
+    insert into room_members (room_id, user_id, role, joined_offset)
+    select c.room_id, person, room_role, joined from courses c where c.id = course;
+    perform record_event('enrollment.added', course, actor, person, data);
+    return true;
+end $$;
