@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from config.embedded import read_urls
 from loadtest.server import Server
 from tests.chat.person import Person
 from tests.lms.school import enrol, execute, new_course, ok, published_course, school
@@ -69,6 +71,7 @@ async def test_a_code_opens_a_course(server: Server) -> None:
         assert (wrong.status, wrong.pointers) == (422, ["/code"])
         assert (await student.http("POST", at(course, "enrollments"), {})).status == 422
         assert (await student.http("POST", "/v1/enrollments", {"code": "aaaaaaaa"})).status == 404
+        assert (await student.http("POST", "/v1/enrollments", {"code": ""})).status == 422
         found = ok(await student.http("POST", "/v1/enrollments", {"code": course["code"].upper()}), 201)
         assert found["id"] == course["id"]
         ok(await teacher.http("PATCH", at(course), {"new_code": True}))
@@ -176,3 +179,20 @@ async def test_a_table_that_is_none_is_refused(server: Server, table: str) -> No
     async with school(server, "teacher") as (teacher,):
         course = await published_course(teacher)
         assert (await teacher.http("POST", at(course, "participants"), {"csv": table})).status == 400
+
+
+async def test_whoever_enrols_leaves_the_course_in_the_cache(server: Server) -> None:
+    """A rush would send every reader of the course to PostgreSQL; the number of students is right all the same."""
+    async with school(server, "teacher", "student") as (teacher, student):
+        course = await published_course(teacher, admission="open")
+        redis = Redis.from_url(str(read_urls(server.data_dir).redis))
+        key = f"course:{course['id']}"
+        await redis.delete(key)  # the mark of the publication
+        ok(await teacher.http("GET", at(course)))
+        before = await redis.get(key)
+        assert before
+        assert (await enrol(student, course))["students"] == 1
+        assert await redis.get(key) == before
+        for person in (teacher, student):
+            assert ok(await person.http("GET", at(course)))["students"] == 1
+        await redis.aclose()

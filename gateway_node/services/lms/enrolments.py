@@ -71,7 +71,7 @@ class Enrolments:
                 raise codes.CONFLICT.saying("the course takes nobody now")
             if course.admission == "closed":
                 raise codes.PERMISSION_DENIED.saying("the teacher decides who comes into this course")
-            if course.admission == "code" and code != course.code:
+            if course.admission == "code" and (code or "").strip().lower() != course.code:
                 raise codes.BAD_REQUEST.at("/code", "that is not the code of this course")
             await self._enter(change, user_id, "student", change.room.actor.name)
         return True
@@ -81,7 +81,7 @@ class Enrolments:
         course_id = await asked(self._store.by_code(code.strip().lower()))
         if course_id is None:
             raise codes.NOT_FOUND.saying("no course has this code")
-        await self.enrol(user_id, course_id, code.strip().lower())
+        await self.enrol(user_id, course_id, code)
         return course_id
 
     async def put(self, actor: UUID, course_id: UUID, user_id: UUID, role: CourseRole, *, may_appoint: bool) -> None:

@@ -22,3 +22,10 @@ begin
     perform record_event('enrollment.added', course, actor, person, data);
     return true;
 end $$;
+
+-- Plan once a connection what every change of a room and every message runs, as 0016 does for reading. With one or two
+-- names in the arrays the planner took 400 us of an append's 700 and 320 of a lock's 510, because the number of elements
+-- looks different to it each time; batches of 500 rows take a tenth less, too.
+alter function lock_channels set plan_cache_mode = force_generic_plan;
+alter function append_messages set plan_cache_mode = force_generic_plan;
+alter function lock_course_room set plan_cache_mode = force_generic_plan;
