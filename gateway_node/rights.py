@@ -45,7 +45,6 @@ ADMINS = Right("school", frozenset({"admin"}))
 VISITORS = Right("course", frozenset({"visitor", *COURSE_ROLES}))
 MEMBERS = Right("course", frozenset(COURSE_ROLES))
 STUDENTS = Right("course", frozenset({"student"}))
-STUDENTS = Right("course", frozenset({"student"}))
 STAFF = Right("course", frozenset({"assistant", "teacher"}))
 TEACHER = Right("course", frozenset({"teacher"}))
 

@@ -121,8 +121,9 @@ class Activity:
         """Of courses whose turn is another node's, which took it before our news, later."""
         changed, self._changed = self._changed, {}
         courses = list(changed)
-        ages = await self._turns.take([f"active:{course}" for course in courses], PERIOD)
+        # Before the question: a turn shall rather seem too old than to have come after news that it knew nothing of.
         now = asyncio.get_running_loop().time()
+        ages = await self._turns.take([f"active:{course}" for course in courses], PERIOD)
         for course, age in zip(courses, ages, strict=True):
             if age is None:
                 await self._tell_of(course)
