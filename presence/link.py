@@ -43,7 +43,7 @@ class _Packing:
             return packed
 
 
-class _Patience:
+class Patience:
     """A timeout in four steps, each of which gives the event loop a turn.
 
     A node that was busy for a second finds the timer due before the answer that has been in the socket all the time;
@@ -103,7 +103,7 @@ class Link:
         for command in commands:
             pipeline.execute_command(*command)
         try:
-            async with _Patience(self._timeout):
+            async with Patience(self._timeout):
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         except TimeoutError:
             raise Away(f"no answer within {self._timeout:g} s") from None

@@ -20,7 +20,7 @@ from math import ceil
 from presence import keys, scripts
 from presence.changes import Changes
 from presence.comparison import compare
-from presence.link import BATCH, Away, Link, call, online
+from presence.link import BATCH, Away, Link, Patience, call, online
 from presence.reader import Reader
 from presence.reaper import reap, withdraw
 from realtime.interfaces import PresenceStats, PresenceUnavailable, Roster
@@ -77,13 +77,14 @@ class RedisPresence:
         self._roster = roster
         self._on_leave = on_leave
         self._lease = lease
+        self._timeout = timeout
         self._ttl = ttl
         patience = max(timeout, WRITE_PATIENCE * lease)
         self._writing = Link(url, patience, on_offline)
         self._reading = Link(url, timeout)
         self._reaping = Link(url, patience, on_offline)
         self._changes = Changes(node, ttl)
-        self._reader = Reader(self._reading, self._flushed, self._look)
+        self._reader = Reader(self._reading, self._flushed_soon, self._look)
 
         self._tasks: list[Task[None]] = []
         self._reaper: Task[None] | None = None
@@ -266,6 +267,14 @@ class RedisPresence:
         await waiter
         if self._trouble:
             raise Away(self._trouble)
+
+    async def _flushed_soon(self) -> None:
+        """The same for a question, which has less time than a write. Raises `Away`."""
+        try:
+            async with Patience(self._timeout):
+                await self._flushed()
+        except TimeoutError:
+            raise Away(f"no answer within {self._timeout:g} s") from None
 
     def _look(self) -> None:
         """A read failed: see at once whether Redis is there."""
