@@ -49,6 +49,7 @@ from gateway_node.services.reading import Reading
 from gateway_node.services.references import RoomReferences
 from gateway_node.services.rooms import Rooms
 from gateway_node.services.search import Search
+from gateway_node.services.shifts import Shifts
 from gateway_node.tokens import TokenVerifier
 from presence import Away, Pipe, RedisActivity, RedisPlaces, RedisPresence, Turns
 from realtime import codec, codes, membership
@@ -256,17 +257,31 @@ class Node:
         )
         course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
         events = EventStore(self._database)
+        nodes = self._messaging.count_nodes
         course_cache, progress_store = CourseCache(self._redis, course_store), ProgressStore(self._database)
         activity = Activity(RedisActivity(self._pipe), self._turns, progress_store, course_cache, self._publisher.push)
         self._lms = LMS(
             course_store,
-            Courses(course_store, enrolment_store, course_cache, self._publisher, works="worker" in settings.roles),
+            Courses(
+                course_store,
+                enrolment_store,
+                course_cache,
+                self._publisher,
+                shifts=Shifts(nodes),
+                works="worker" in settings.roles,
+            ),
             Enrolments(enrolment_store, self._publisher, activity),
             Assignments(AssignmentStore(self._database)),
             Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
             activity,
             Forums(ForumStore(self._database), self._publisher),
-            Notifications(NotificationStore(self._database), events, self._publisher, works="worker" in settings.roles),
+            Notifications(
+                NotificationStore(self._database),
+                events,
+                self._publisher,
+                Shifts(nodes),
+                works="worker" in settings.roles,
+            ),
             Reports(events),
             School(SchoolStore(self._database)),
         )

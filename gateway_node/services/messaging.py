@@ -213,6 +213,10 @@ class Messaging:
         """Seconds until this node should announce itself again."""
         return max(ANNOUNCE_PERIOD, ANNOUNCE_SHARE * (1 + len(self._nodes)))
 
+    def count_nodes(self) -> int:
+        """How many nodes there are, this one included, as far as it has heard."""
+        return 1 + len(self._other_nodes())
+
     def _other_nodes(self) -> list[NodeInfo]:
         now, patience = time.monotonic(), ANNOUNCE_MISSED * self.announce_period
         self._nodes = {uid: seen for uid, seen in self._nodes.items() if now - seen[0] < patience}

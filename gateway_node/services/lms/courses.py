@@ -7,10 +7,9 @@ the way, and 100 while PostgreSQL is away.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
@@ -23,11 +22,11 @@ from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
 from gateway_node.services.lms.blocks import MAX_CONTENT, Block, checked, files_in, http_address
 from gateway_node.services.lms.course_cache import CourseCache
+from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, printable, storable
 from realtime import codes
 from realtime.publisher import Publisher
-from storage.database import DatabaseUnavailable
 from storage.lms.courses import (
     Admission,
     CodeTaken,
@@ -55,7 +54,7 @@ MAX_PAGE = 100
 MAX_CAPACITY = 1_000_000
 CODE_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # nothing that is read as something else
 CODE_LENGTH = 8
-PUBLISH_PERIOD = 5.0  # s between two looks for drafts whose time has come
+PUBLISH_PERIOD = 5.0  # s between two looks of all nodes for drafts whose time has come
 PUBLISH_BATCH = 20
 
 Capacity = Annotated[int, Meta(ge=1, le=MAX_CAPACITY)]
@@ -157,14 +156,21 @@ class Courses:
     """`create` and what changes people or the room goes through the room's log; the rest is rows."""
 
     def __init__(
-        self, store: CourseStore, enrolments: EnrolmentStore, cache: CourseCache, publisher: Publisher, *, works: bool
+        self,
+        store: CourseStore,
+        enrolments: EnrolmentStore,
+        cache: CourseCache,
+        publisher: Publisher,
+        *,
+        shifts: Shifts,
+        works: bool,
     ) -> None:
         self._store = store
         self._enrolments = enrolments
         self._cache = cache
         self._publisher = publisher
         self._works = works
-        self._task: asyncio.Task[None] | None = None
+        self._shifts = shifts
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -402,24 +408,10 @@ class Courses:
 
     async def start(self) -> None:
         if self._works:
-            self._task = asyncio.create_task(self._publish_due(), name="course publisher")
+            self._shifts.every(PUBLISH_PERIOD, self.publish_due)
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _publish_due(self) -> None:
-        while True:
-            try:
-                while await self.publish_due() == PUBLISH_BATCH:
-                    pass
-            except DatabaseUnavailable:
-                pass
-            except Exception:
-                _log.exception("courses.publish_failed")
-            await asyncio.sleep(PUBLISH_PERIOD)
+        await self._shifts.stop()
 
     async def publish_due(self) -> int:
         """Publish drafts whose time has come; returns how many. Raises `DatabaseUnavailable`."""

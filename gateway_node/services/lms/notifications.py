@@ -8,8 +8,7 @@ this process dies before that is noted, the next one publishes it again, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -21,11 +20,10 @@ from msgspec.structs import replace
 
 from gateway_node.services.bookmarks import bookmark, place_of
 from gateway_node.services.lms.courses import Microseconds
+from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked
-from realtime import codes
 from realtime.namespaces import BUILT_IN
 from realtime.publisher import Publisher
-from storage.database import DatabaseUnavailable
 from storage.lms.events import Event, EventStore, count
 from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_followers, tell_students
 
@@ -44,7 +42,7 @@ Kind = Literal[
 
 MAX_PAGE = 100
 BATCH = 200  # events, or notifications, in one transaction
-PERIOD = 0.5  # s between two looks for what happened: one statement that writes nothing
+PERIOD = 0.5  # s between two looks of all nodes for what happened: one statement that writes nothing
 REMINDER_PERIOD = 60.0  # s between two looks for what is due
 TRIM_PERIOD = 600.0  # s
 
@@ -85,12 +83,14 @@ class Told(Struct, frozen=True, kw_only=True):
 class Notifications:
     """`works`: whether this process makes notifications and counts what happens."""
 
-    def __init__(self, store: NotificationStore, events: EventStore, publisher: Publisher, *, works: bool) -> None:
+    def __init__(
+        self, store: NotificationStore, events: EventStore, publisher: Publisher, shifts: Shifts, *, works: bool
+    ) -> None:
         self._store = store
         self._events = events
         self._publisher = publisher
         self._works = works
-        self._tasks: list[asyncio.Task[None]] = []
+        self._shifts = shifts
 
     # --- reading -----------------------------------------------------------------------------------------------
 
@@ -120,15 +120,12 @@ class Notifications:
 
     async def start(self) -> None:
         if self._works:
-            works = ((self.work, PERIOD), (self._remind, REMINDER_PERIOD), (self._events.trim, TRIM_PERIOD))
-            self._tasks = [asyncio.create_task(_again_and_again(work, period)) for work, period in works]
+            self._shifts.every(PERIOD, self.work)
+            self._shifts.every(REMINDER_PERIOD, self._store.remind)
+            self._shifts.every(TRIM_PERIOD, self._events.trim)
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await self._shifts.stop()
 
     async def work(self) -> None:
         """Take what happened, count it, and tell whom it concerns. Raises `DatabaseUnavailable`."""
@@ -161,9 +158,6 @@ class Notifications:
         )
         await self._publisher.publish(f"user:{untold.user_id}", _PERSONAL, _encode(told), id=found.id.bytes)
 
-    async def _remind(self) -> None:
-        await self._store.remind()
-
 
 async def _notify(connection: Connection, event: Event) -> None:
     """Who is told what of an event."""
@@ -188,14 +182,3 @@ async def _notify(connection: Connection, event: Event) -> None:
             await tell(connection, people, event, {"submission_id": str(event.subject_id), **data})
         case "enrollment.added" if event.subject_id is not None and event.subject_id != event.actor_id:
             await tell(connection, [event.subject_id], event, event.data)
-
-
-async def _again_and_again(work: Callable[[], Awaitable[object]], period: float) -> None:
-    while True:
-        try:
-            await work()
-        except (DatabaseUnavailable, codes.CommandError):
-            pass  # the next time
-        except Exception:
-            _log.exception("notifications.failed")
-        await asyncio.sleep(period)
