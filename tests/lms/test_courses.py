@@ -156,6 +156,14 @@ async def test_what_is_in_use_is_not_deleted(server: Server) -> None:
         refused = await teacher.http("DELETE", at(course))
         assert (refused.status, "students" in refused.body["detail"]) == (409, True)  # what they did stays
         empty = await new_course(teacher)
+        work = ok(await teacher.http("POST", at(empty, "assignments"), {"title": "Essay"}), 201)
+        thread = ok(await teacher.http("POST", at(empty, "threads"), {"title": "Hello", "content": "Hi"}), 201)
+        refused = await teacher.http("DELETE", at(empty))
+        assert refused.status == 409
+        assert "assignments and threads" in refused.body["detail"]
+        ok(await teacher.http("DELETE", at(empty, "assignments", work["id"])), 204)
+        assert (await teacher.http("DELETE", at(empty))).status == 409
+        await execute(server, "delete from threads where id = $1::text::uuid", thread["id"])
         ok(await teacher.http("DELETE", at(empty)), 204)
         assert (await teacher.http("GET", at(empty))).status == 404
 
