@@ -43,8 +43,14 @@ class LMS:
         found = await asked(self.store.standing(user_id, course_id))
         if found is None:
             raise codes.PERMISSION_DENIED.saying("that is for registered users")
-        school_role, course_role, course_status, admission, students = found
-        return Standing(school_role, course_role, course_status, admission or "closed", students or 0)
+        return Standing(
+            found.school_role,
+            found.course_role,
+            found.course_status,
+            found.admission or "closed",
+            found.students or 0,
+            found.version or 0,
+        )
 
     def methods(self) -> Mapping[str, RPC]:
         """The RPC methods, by name."""

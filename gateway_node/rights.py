@@ -140,6 +140,7 @@ class Standing(Struct, frozen=True):
     course_status: str | None = None  # None: no such course
     admission: str = "closed"
     students: int = 0
+    version: int = 0  # of the course
 
     @property
     def is_admin(self) -> bool:

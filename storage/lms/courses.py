@@ -10,13 +10,14 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
+from storage.batches import Batches
 from storage.database import Database
 from storage.queries import load
 
@@ -98,6 +99,17 @@ class Place(Struct, frozen=True):
     lesson_id: UUID
     module_id: UUID
     position: int
+
+
+class CourseStanding(NamedTuple):
+    """How somebody stands to the school and to a course. `course_status` is missing where there is no such course."""
+
+    school_role: str
+    course_role: Literal["student", "assistant", "teacher"] | None
+    course_status: str | None
+    admission: str | None
+    students: int | None
+    version: int | None
 
 
 class CourseChange:
@@ -231,10 +243,17 @@ class CourseStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._standings: Batches[tuple[UUID, UUID | None], CourseStanding | None] = Batches(self._fetch_standings)
 
-    async def standing(self, user_id: UUID, course_id: UUID | None) -> asyncpg.Record | None:
-        """`school_role, course_role, course_status, admission, students`. `None`: no such user."""
-        return await self._database.fetchrow(_SQL["standing"], user_id, course_id)
+    async def standing(self, user_id: UUID, course_id: UUID | None) -> CourseStanding | None:
+        """Not older than the question. `None`: no such user."""
+        return await self._standings.ask((user_id, course_id))
+
+    async def _fetch_standings(self, questions: Sequence[tuple[UUID, UUID | None]]) -> Sequence[CourseStanding | None]:
+        answers: list[CourseStanding | None] = [None] * len(questions)
+        for i, *standing in await self._database.fetch(_SQL["standings"], *map(list, zip(*questions, strict=True))):
+            answers[i - 1] = CourseStanding(*standing)
+        return answers
 
     async def get(self, course_id: UUID) -> Course | None:
         """With its modules, and their lessons without content."""

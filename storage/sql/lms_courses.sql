@@ -1,5 +1,5 @@
--- name: standing
-select s.school_role, s.course_role, s.course_status, s.admission, s.students from standing_of($1, $2) s
+-- name: standings
+select i, school_role, course_role, course_status, admission, students, version from standings($1, $2)
 
 -- name: create
 insert into courses (id, title, description, instructor_id, admission, code, capacity, metadata)

@@ -74,7 +74,7 @@ async def mine(request: AnyRequest, after: After = None, limit: Limit = MAX_PAGE
 @get("/courses/{course_id:uuid}", operation_id="getCourse")
 async def get_(request: AnyRequest, course_id: FromPath[UUID]) -> Response[CourseView]:
     """A course with the outline of its lessons. Students see what is released."""
-    return _tagged(await _seen(request, course_id))
+    return _tagged(await _seen(request, course_id, caller_of(request).standing.version))
 
 
 @patch("/courses/{course_id:uuid}", operation_id="updateCourse")
@@ -183,10 +183,15 @@ def _courses(request: AnyRequest) -> Courses:
     return services_of(request).lms.courses
 
 
-async def _seen(request: AnyRequest, course_id: UUID) -> CourseView:
+async def _seen(request: AnyRequest, course_id: UUID, version: int = 0) -> CourseView:
+    """`version`: the present one, where it is known: not after a change."""
     standing = caller_of(request).standing
     return await _courses(request).get(
-        course_id, teaches=standing.teaches, role=standing.course_role, students=standing.students
+        course_id,
+        teaches=standing.teaches,
+        role=standing.course_role,
+        students=standing.students,
+        version=version,
     )
 
 

@@ -174,12 +174,15 @@ class Courses:
 
     # --- reading -----------------------------------------------------------------------------------------------
 
-    async def get(self, course_id: UUID, *, teaches: bool, role: str | None, students: int | None = None) -> CourseView:
+    async def get(
+        self, course_id: UUID, *, teaches: bool, role: str | None, students: int | None = None, version: int = 0
+    ) -> CourseView:
         """With the outline of its modules: students see what is released.
 
         `students`: how many there are now. The cache may be behind: who enrols does not take it from all others.
+        `version`: no older one.
         """
-        course = await asked(self._cache.get(course_id))
+        course = await asked(self._cache.get(course_id, version))
         if course is None:
             raise codes.NOT_FOUND.saying("there is no such course")
         if students is not None:
