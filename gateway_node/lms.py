@@ -15,6 +15,7 @@ from gateway_node.services.lms.enrolments import Enrolments
 from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.progress import Progress
+from gateway_node.services.lms.quizzes import Quizzes
 from gateway_node.services.lms.reports import Reports
 from gateway_node.services.lms.school import School
 from gateway_node.services.stores import asked
@@ -31,6 +32,7 @@ class LMS:
     courses: Courses
     enrolments: Enrolments
     assignments: Assignments
+    quizzes: Quizzes
     progress: Progress
     activity: Activity
     forums: Forums
@@ -58,10 +60,10 @@ class LMS:
 
     async def start(self) -> None:
         """Begin the background work."""
-        for service in (self.courses, self.progress, self.activity, self.notifications):
+        for service in (self.courses, self.quizzes, self.progress, self.activity, self.notifications):
             await service.start()
 
     async def stop(self) -> None:
         """Finish what was promised; the stores are still open."""
-        for service in (self.notifications, self.activity, self.progress, self.courses):
+        for service in (self.notifications, self.activity, self.progress, self.quizzes, self.courses):
             await service.stop()

@@ -38,6 +38,7 @@ from gateway_node.services.lms.forums import Forums
 from gateway_node.services.lms.notifications import Notifications
 from gateway_node.services.lms.places import Places
 from gateway_node.services.lms.progress import Progress
+from gateway_node.services.lms.quizzes import Quizzes
 from gateway_node.services.lms.reports import Reports
 from gateway_node.services.lms.school import School
 from gateway_node.services.messages import Messages
@@ -72,6 +73,7 @@ from storage.lms.events import EventStore
 from storage.lms.forums import ForumStore
 from storage.lms.notifications import NotificationStore
 from storage.lms.progress import ProgressStore
+from storage.lms.quizzes import QuizStore
 from storage.lms.school import SchoolStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
@@ -272,6 +274,7 @@ class Node:
             ),
             Enrolments(enrolment_store, self._publisher, activity),
             Assignments(AssignmentStore(self._database)),
+            Quizzes(QuizStore(self._database), Shifts(nodes), works="worker" in settings.roles),
             Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
             activity,
             Forums(ForumStore(self._database), self._publisher),

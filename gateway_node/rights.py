@@ -97,6 +97,11 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(_open(STUDENTS), "submitAssignment"),
     **_all(_open(STAFF), "createAssignment", "updateAssignment", "deleteAssignment", "extendAssignment"),
     **_all(STAFF, "listSubmissions", "gradeSubmission", "returnSubmission", "getGradebook", "exportGradebook"),
+    # Quizzes
+    **_all(MEMBERS, "listQuizzes", "getQuiz", "listMyAttempts", "getAttempt"),
+    **_all(_open(STUDENTS), "beginQuiz", "saveAnswers", "handInAttempt"),
+    **_all(_open(STAFF), "createQuiz", "updateQuiz", "deleteQuiz"),
+    **_all(STAFF, "listAttempts"),
     # Forums
     **_all(MEMBERS, "listThreads", "getThread", "listPosts", "deletePost", "followThread", "unfollowThread"),
     **_all(_open(MEMBERS), "createThread", "createPost", "editPost", "acceptAnswer"),

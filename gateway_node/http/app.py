@@ -34,14 +34,14 @@ from gateway_node.http import (
 )
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
-from gateway_node.http.lms import assignments, courses, enrolments, forums, notifications, progress, school
+from gateway_node.http.lms import assignments, courses, enrolments, forums, notifications, progress, quizzes, school
 from gateway_node.http.reference import POLICY, ReferencePage
 from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
 API = (
     *(accounts, rooms, messages, reactions, pins, search, reading, people, files),
-    *(courses, enrolments, assignments, progress, forums, notifications, school),
+    *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
     *(server_api, web),
 )
 """What only processes with the role `api` serve."""

@@ -52,8 +52,8 @@ class NotificationStore:
 
     async def remind(self) -> int:
         """Tell whoever has work that is due within a day; how many."""
-        done = await self._database.execute(_SQL["tell_due"])
-        return int(done.rpartition(" ")[2])
+        done = [await self._database.execute(_SQL[name]) for name in ("tell_due", "tell_quizzes")]
+        return sum(int(each.rpartition(" ")[2]) for each in done)
 
     async def list(
         self, user_id: UUID, *, after: tuple[datetime, UUID] | None, limit: int

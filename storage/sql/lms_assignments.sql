@@ -108,7 +108,10 @@ where s.assignment_id = $1 and s.student_id = $2 and s.returned_at is not null
 select put_grade($1, $2, $3, $4, $5)
 
 -- name: items
-select id, title, points, weight from assignments where course_id = $1 and status = 'published' order by created_at, id
+select id, title, points, weight, created_at from assignments where course_id = $1 and status = 'published'
+union all
+select id, title, points, weight, created_at from quizzes where course_id = $1 and status = 'published'
+order by created_at, id
 
 -- name: gradebook
 select e.user_id, u.name, u.email,

@@ -62,6 +62,7 @@ select
     (select count(*) from (select from enrollments e where e.course_id = $1 and e.role = 'student' limit 1) s) as students,
     (select count(*) from (select from lessons l where l.course_id = $1 limit 1) l) as lessons,
     (select count(*) from (select from assignments a where a.course_id = $1 limit 1) a) as assignments,
+    (select count(*) from (select from quizzes q where q.course_id = $1 limit 1) q) as quizzes,
     (select count(*) from (select from threads t where t.course_id = $1 limit 1) t) as threads
 
 -- name: delete

@@ -31,6 +31,20 @@ where a.status = 'published' and (
   and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = 'assignment.due')
 on conflict (user_id, key) do nothing
 
+-- name: tell_quizzes
+-- Whose quiz ends within a day, and was not begun.
+insert into notifications (user_id, key, kind, course_id, data)
+select e.user_id, 'due ' || q.id || ' ' || q.due_date, 'quiz.due', q.course_id,
+       jsonb_build_object('quiz_id', q.id, 'title', q.title, 'due_date', q.due_date)
+from quizzes q
+join courses c on c.id = q.course_id and c.status = 'published'
+join enrollments e on e.course_id = q.course_id and e.role = 'student' and e.status in ('active', 'completed')
+where q.status = 'published' and q.due_date between now() and now() + interval '1 day'
+  and coalesce(q.opens_at, now()) <= now()
+  and not exists (select from quiz_attempts a where a.quiz_id = q.id and a.student_id = e.user_id)
+  and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = 'quiz.due')
+on conflict (user_id, key) do nothing
+
 -- name: untold
 select id, user_id, kind, course_id, data::text as data, created_at from notifications
 where told_at is null order by created_at limit $1 for update skip locked

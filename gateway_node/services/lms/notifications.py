@@ -35,6 +35,9 @@ Kind = Literal[
     "assignment.published",
     "assignment.due",
     "submission.graded",
+    "quiz.published",
+    "quiz.due",
+    "quiz.marked",
     "post.created",
     "post.mentioned",
     "post.accepted",
@@ -165,6 +168,12 @@ async def _notify(connection: Connection, event: Event) -> None:
         case "assignment.published":
             data = {"assignment_id": str(event.subject_id), **event.data}
             await tell_students(connection, event, data)
+        case "quiz.published":
+            await tell_students(connection, event, {"quiz_id": str(event.subject_id), **event.data})
+        case "quiz.marked" if event.actor_id is None:  # who hands in has the result before them
+            people = [UUID(each) for each in event.data["recipients"]]
+            data = {name: value for name, value in event.data.items() if name != "recipients"}
+            await tell(connection, people, event, {"quiz_id": str(event.subject_id), **data})
         case "post.created":
             mentioned = [UUID(each) for each in event.data["mentions"] if each != str(event.actor_id)]
             data = {"post_id": str(event.subject_id), **event.data}
