@@ -16,7 +16,8 @@ _SHORTEST = 32  # characters; 256 random bits take 43
 
 
 def with_secrets(settings: Settings) -> Settings:
-    """The settings with the token secret and the API key filled in, from the data directory when they were not given.
+    """The settings with the token secret, the API key and, where pushes are sent, their key filled in, from the data
+    directory when they were not given.
 
     What is not there either is made there (mode 0600, 256 random bits), so that every process and every later start of
     the same data directory has the same. Raises `SettingsError` when the directory cannot be written or read.
@@ -25,6 +26,9 @@ def with_secrets(settings: Settings) -> Settings:
     try:
         token = settings.token.hmac_secret or _kept(folder / "token_secret")
         key = settings.api.key or _kept(folder / "api_key")
+        push_key = settings.push.private_key
+        if settings.push.contact is not None:
+            push_key = push_key or _kept(folder / "push_key")
     except OSError as error:
         raise SettingsError(
             f"The generated secrets in {folder} cannot be kept: {error.strerror} ({error.filename}). Give "
@@ -34,6 +38,7 @@ def with_secrets(settings: Settings) -> Settings:
         update={
             "token": settings.token.model_copy(update={"hmac_secret": token}),
             "api": settings.api.model_copy(update={"key": key}),
+            "push": settings.push.model_copy(update={"private_key": push_key}),
         }
     )
 

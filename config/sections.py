@@ -63,6 +63,12 @@ def _origin(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not re.fullmatch(r"(https?://)?[a-z0-9.-]+(:[0-9]+)?", value):
+        raise ValueError(f"{value!r} is neither a host nor an origin such as https://push.example")
+    return value
+
+
 def _url_of(*schemes: str, example: str) -> AfterValidator:
     def check(value: str | None) -> str | None:
         if value is not None and value.partition("://")[0] not in schemes:
@@ -76,6 +82,8 @@ def _absolute(value: Path) -> Path:
     return value.expanduser().absolute()
 
 
+DataFolder = Annotated[Path, AfterValidator(_absolute)]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -94,6 +102,11 @@ class Http(Section):
     node_port_base: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None,
         description="Node *i* (from 0) also listens on this port + *i*, so that one node can be addressed.",
+    )
+    public_url: Annotated[str | None, _url_of("http", "https", example="https://school.example")] = Field(
+        default=None,
+        description="Address under which people reach the server, for links in mails. Unset: `http://` with host and "
+        "port.",
     )
     max_body: Annotated[ByteSize, Field(ge=KIB, le=1024 * MIB)] = Field(
         default=ByteSize(MIB),
@@ -368,6 +381,67 @@ class Files(Section):
     link_ttl: Seconds = Field(default=3600.0, description="Seconds that a download link is valid.")
 
 
+def _sender(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"([^<>\x00-\x1f]* )?<?[^@<>\s]+@[^@<>\s]+>?", value):
+        raise ValueError(f"{value!r} is not a sender such as School <no-reply@school.example>")
+    return value
+
+
+class Mail(Section):
+    """Mail to people: notifications, lost passwords, verification of addresses."""
+
+    url: Annotated[str | None, Url(), _url_of("smtp", "smtps", example="smtp://user:password@mail.example:587")] = (
+        Field(
+            default=None,
+            repr=False,
+            description="The mail server. `smtp` turns to TLS where the server offers it, `smtps` begins with it. "
+            "Unset: no mail is sent.",
+        )
+    )
+    sender: Annotated[str, AfterValidator(_sender)] = Field(
+        default="Chalkwire <no-reply@localhost>", description="Whom mails come from."
+    )
+    retry_after: Seconds = Field(
+        default=60.0,
+        description="Seconds until a mail or a push that was not sent is tried again, twice as many with each attempt "
+        "and an hour at most, for two days.",
+    )
+    templates: DataFolder | None = Field(
+        default=None,
+        description="Folder of templates that go before the built-in ones of the same name, such as "
+        "`password.reset.txt`.",
+    )
+
+
+PUSH_SERVICES = (
+    "fcm.googleapis.com",
+    "push.services.mozilla.com",
+    "push.apple.com",
+    "notify.windows.com",
+)
+
+
+class Push(Section):
+    """Web push: messages to browsers that are not there."""
+
+    contact: Annotated[str | None, Field(pattern=r"^(mailto:[^@\s]+@[^@\s]+|https://\S+)$")] = Field(
+        default=None,
+        description="Where push services reach the operator: `mailto:admin@school.example` or an https address. Unset: "
+        "no pushes are sent.",
+    )
+    private_key: Annotated[str | None, Secret(), Field(min_length=32)] = Field(
+        default=None,
+        repr=False,
+        description="VAPID key (RFC 8292): 32 bytes in base64url. Unset: made on the first start and kept in the data "
+        "directory.",
+    )
+    services: Hosts = Field(
+        default=PUSH_SERVICES,
+        description="Hosts of push services, with what is below them; browsers with endpoints elsewhere are refused. "
+        "An origin such as `http://127.0.0.1:9000` is one, too.",
+    )
+
+
 class Log(Section):
     """JSON lines on stderr."""
 
@@ -394,7 +468,6 @@ class Drain(Section):
 
 Role = Literal["gateway", "api", "worker"]
 Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
-DataDirectory = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Settings(Section):
@@ -405,7 +478,7 @@ class Settings(Section):
         default=("gateway", "api", "worker"),
         description="What this host does: `gateway` (connections), `api` (REST and the server API), `worker` (jobs).",
     )
-    data_dir: DataDirectory = Field(
+    data_dir: DataFolder = Field(
         default=Path("chalkwire-data"),
         description="Folder of the embedded servers, the generated secrets and the files; made when missing.",
     )
@@ -420,5 +493,7 @@ class Settings(Section):
     limits: Limits = Limits()
     chat: Chat = Chat()
     files: Files = Files()
+    mail: Mail = Mail()
+    push: Push = Push()
     log: Log = Log()
     drain: Drain = Drain()

@@ -25,6 +25,7 @@ from gateway_node.http.services import Services, Shape
 from gateway_node.limits import Buckets, Limits
 from gateway_node.lms import LMS
 from gateway_node.passwords import Passwords
+from gateway_node.post import Post
 from gateway_node.processes import StartError
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
@@ -65,6 +66,7 @@ from realtime.publisher import Publisher
 from realtime.wheel import TimingWheel, WheelDriver
 from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
+from storage.deliveries import DeliveryStore
 from storage.files import FileStore
 from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
@@ -260,6 +262,15 @@ class Node:
         course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
         events = EventStore(self._database)
         nodes = self._messaging.count_nodes
+        self._post = Post.of(
+            settings,
+            outbox=DeliveryStore(self._database),
+            users=users,
+            sessions=sessions,
+            passwords=self._passwords,
+            shifts=Shifts(nodes),
+            ended=self._session_ended,
+        )
         course_cache, progress_store = CourseCache(self._redis, course_store), ProgressStore(self._database)
         activity = Activity(RedisActivity(self._pipe), self._turns, progress_store, course_cache, self._publisher.push)
         self._lms = LMS(
@@ -280,9 +291,11 @@ class Node:
             Forums(ForumStore(self._database), self._publisher),
             Notifications(
                 NotificationStore(self._database),
+                self._post.outbox,
                 events,
                 self._publisher,
                 Shifts(nodes),
+                ways=self._post.deliveries.ways,
                 works="worker" in settings.roles,
             ),
             Reports(events),
@@ -300,6 +313,7 @@ class Node:
                 chat=self._chat,
                 lms=self._lms,
                 accounts=accounts,
+                post=self._post,
                 authoriser=self.core.authoriser,
                 limits=Limits(
                     Buckets(self._redis),
@@ -337,6 +351,7 @@ class Node:
         try:
             await self._chat.start()
             await self._lms.start()
+            await self._post.start()
         except BlobsMisconfigured as error:
             raise StartError(str(error)) from None
         self._metrics.collections.watch()
@@ -362,6 +377,7 @@ class Node:
         await self._send_away(settings.window)
         await self._server.drain(max(deadline - loop.time(), 1.0))
         await self._presence.stop()  # who goes with it was last seen now, which the chat writes down
+        await self._post.stop()
         await self._lms.stop()
         await self._chat.stop()
         await self._message_log.close()

@@ -60,6 +60,7 @@ def _all(right: Right, *operations: str) -> dict[str, Right]:
 OPERATIONS: Mapping[str, Right] = {
     **_all(PUBLIC, "page", "pageFile", "live", "ready", "metrics"),
     **_all(PUBLIC, "register", "login", "refreshLogin", "logout"),
+    **_all(PUBLIC, "forgotPassword", "resetPassword", "verifyEmail"),
     **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "countUnread"),
     **_all(ACCOUNT, "createRoom", "openDirectRoom", "listRooms", "findOpenRooms", "sendDirectMessage"),
     **_all(ROOM, "getRoom", "updateRoom", "archiveRoom", "restoreRoom", "joinRoom", "leaveRoom", "listMembers"),
@@ -72,11 +73,12 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(KEY, "publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence"),
     **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
     # One's own
-    **_all(ACCOUNT, "listSessions", "endSession"),
+    **_all(ACCOUNT, "listSessions", "endSession", "changePassword", "askVerification"),
+    **_all(ACCOUNT, "getPushKey", "subscribePush", "listPush", "unsubscribePush"),
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
     # The school
-    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit", "getSchoolReport", "exportSchoolReport"),
+    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit", "getSchoolReport", "exportSchoolReport", "getOutbox"),
     # Courses
     **_all(TEACHERS, "createCourse"),
     **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),

@@ -19,7 +19,8 @@ class EmailTaken(Exception):
 
 
 class User(Struct, frozen=True):
-    """A row of `users`. `disabled_at` is set while the user may not come in."""
+    """A row of `users`. `disabled_at` is set while the user may not come in, `email_verified_at` once they have shown
+    that the address is theirs."""
 
     id: UUID
     email: str
@@ -28,6 +29,7 @@ class User(Struct, frozen=True):
     role: str
     created_at: datetime
     disabled_at: datetime | None = None
+    email_verified_at: datetime | None = None
 
 
 class UserStore:
@@ -36,10 +38,12 @@ class UserStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, email: str, password_hash: str, *, name: str = "", role: str = "student") -> User:
+    async def create(
+        self, email: str, password_hash: str, *, name: str = "", role: str = "student", verified: bool = False
+    ) -> User:
         """Raises `EmailTaken`."""
         try:
-            row = await self._database.fetchrow(_SQL["create"], _normal(email), password_hash, name, role)
+            row = await self._database.fetchrow(_SQL["create"], _normal(email), password_hash, name, role, verified)
         except asyncpg.UniqueViolationError:
             raise EmailTaken(email) from None
         assert row is not None, "insert returning gives the row"
@@ -71,6 +75,15 @@ class UserStore:
         """A new password, or the same one hashed with new parameters."""
         await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
 
+    async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
+        """A new password in place of this one; `False`: it was another by then. `verified`: so is the address."""
+        done = await self._database.execute(_SQL["replace_password"], user_id, old_hash, new_hash, verified)
+        return done != "UPDATE 0"
+
+    async def verified(self, user_id: UUID) -> None:
+        """The address is the user's. Once more is fine."""
+        await self._database.execute(_SQL["verified"], user_id)
+
 
 def _normal(email: str) -> str:
     return email.strip().lower()
@@ -85,4 +98,5 @@ def user_of(row: asyncpg.Record) -> User:
         row["role"],
         row["created_at"],
         row["disabled_at"],
+        row["email_verified_at"],
     )

@@ -65,6 +65,7 @@ class Profile(Struct):
     name: str
     role: str
     created_at: datetime
+    email_verified: bool
 
 
 class OpenSession(Struct):
@@ -92,6 +93,7 @@ async def register(
     user = await services.accounts.register(
         data.email, data.password, name=data.name.strip(), again=idempotency_key is not None
     )
+    await services.post.recovery.welcome(user)
     return Response(_profile(user), status_code=HTTPStatus.CREATED, headers={"Location": "/v1/me"})
 
 
@@ -168,7 +170,7 @@ async def end_session(request: AnyRequest, session_id: FromPath[UUID]) -> None:
 
 
 def _profile(user: User) -> Profile:
-    return Profile(user.id, user.email, user.name, user.role, user.created_at)
+    return Profile(user.id, user.email, user.name, user.role, user.created_at, user.email_verified_at is not None)
 
 
 def _refused(request: AnyRequest, error: Exception) -> Response[bytes]:

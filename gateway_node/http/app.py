@@ -25,8 +25,10 @@ from gateway_node.http import (
     people,
     pins,
     problems,
+    push,
     reactions,
     reading,
+    recovery,
     rooms,
     search,
     server_api,
@@ -40,9 +42,9 @@ from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
 API = (
-    *(accounts, rooms, messages, reactions, pins, search, reading, people, files),
+    *(accounts, recovery, rooms, messages, reactions, pins, search, reading, people, files),
     *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
-    *(server_api, web),
+    *(push, server_api, web),
 )
 """What only processes with the role `api` serve."""
 

@@ -13,6 +13,7 @@ from litestar import Request
 from gateway_node.chat import Chat
 from gateway_node.limits import Limits
 from gateway_node.lms import LMS
+from gateway_node.post import Post
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
@@ -103,6 +104,7 @@ class Services:
     chat: Chat
     lms: LMS
     accounts: Accounts
+    post: Post
     authoriser: Authoriser
     limits: Limits
     api_key: str

@@ -1,14 +1,15 @@
-/** The beginning: whoever has a login sees the chat, everybody else the form. */
-import { Session } from './net/session.js';
+/** The beginning: whoever has a login sees the chat, everybody else the form. Links in mails lead here, too. */
+import { Session, post } from './net/session.js';
 import { Chat } from './state/chat.js';
 import { App } from './view/app.js';
 import { SignIn } from './view/signin.js';
+import { sentence, toast } from './view/toast.js';
 
 const place = document.getElementById('app');
 
-function start(session) {
+function start(session, entrance = {}) {
   if (!session) {
-    place.replaceChildren(new SignIn(start).element);
+    place.replaceChildren(new SignIn(start, entrance).element);
     return;
   }
   const chat = new Chat(session);
@@ -20,6 +21,28 @@ function start(session) {
   });
   place.replaceChildren(app.element);
   chat.open();
+  if (entrance.words) toast(entrance.words);
 }
 
-start(Session.stored());
+/** The token of a link such as `#reset=…`; it does not stay in the address. */
+function taken(purpose) {
+  const prefix = `#${purpose}=`;
+  if (!location.hash.startsWith(prefix)) return null;
+  const token = location.hash.slice(prefix.length);
+  history.replaceState(null, '', '/');
+  return token;
+}
+
+async function verified(token) {
+  try {
+    await post('/v1/auth/verification', { token });
+    return 'Thank you: the address is yours.';
+  } catch (problem) {
+    return sentence(problem.fields?.token ?? problem.message);
+  }
+}
+
+const reset = taken('reset');
+const verification = taken('verify');
+if (reset) start(null, { token: reset });
+else start(Session.stored(), verification ? { words: await verified(verification) } : {});

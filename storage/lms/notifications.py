@@ -12,6 +12,7 @@ from uuid import UUID
 from msgspec import Raw, Struct
 
 from storage.database import Database
+from storage.deliveries import Way, deliver
 from storage.lms.events import Event
 from storage.queries import load
 
@@ -42,13 +43,17 @@ class NotificationStore:
         self._database = database
 
     @asynccontextmanager
-    async def untold(self, most: int) -> AsyncIterator[Sequence[Untold]]:
-        """Those that are not in their personal channel yet, locked; at the end of the block they are."""
+    async def untold(self, most: int, ways: Sequence[Way]) -> AsyncIterator[Sequence[Untold]]:
+        """Those that are not in their personal channel yet, locked; at the end of the block they are, and what of them
+        goes other `ways` is in the outbox."""
         async with self._database.transaction() as connection:
             rows = await connection.fetch(_SQL["untold"], most)
             yield [Untold(row["user_id"], _notification(row)) for row in rows]
             if rows:
-                await connection.execute(_SQL["told"], [row["id"] for row in rows])
+                ids = [row["id"] for row in rows]
+                await connection.execute(_SQL["told"], ids)
+                if ways:
+                    await deliver(connection, ids, ways)
 
     async def remind(self) -> int:
         """Tell whoever has work that is due within a day; how many."""

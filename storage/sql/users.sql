@@ -1,5 +1,6 @@
 -- name: create
-insert into users (email, password_hash, name, role) values ($1, $2, $3, $4) returning *
+insert into users (email, password_hash, name, role, email_verified_at)
+values ($1, $2, $3, $4, case when $5 then now() end) returning *
 
 -- name: by_email
 select * from users where email = $1
@@ -20,3 +21,10 @@ update users set disabled_at = null where id = $1 returning *
 
 -- name: set_password_hash
 update users set password_hash = $2 where id = $1
+
+-- name: replace_password
+update users set password_hash = $3, email_verified_at = case when $4 then coalesce(email_verified_at, now()) else email_verified_at end
+where id = $1 and password_hash = $2
+
+-- name: verified
+update users set email_verified_at = coalesce(email_verified_at, now()) where id = $1

@@ -11,6 +11,7 @@ from playwright.async_api import Browser, async_playwright
 
 from loadtest.server import Server
 from tests.page.visitor import Visitors
+from tests.post.mailbox import Mailbox
 from tests.stack import short_folder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -71,3 +72,18 @@ async def visitors(browser: Browser, server: Server) -> AsyncIterator[Visitors]:
     visitors = Visitors(browser, server)
     yield visitors
     await visitors.leave()
+
+
+@pytest.fixture
+def mailing_server(mailbox: Mailbox) -> Iterator[Server]:
+    """A server that sends mail to `mailbox`."""
+    chromium()
+    settings = SETTINGS | {"MAIL__URL": mailbox.url, "MAIL__SENDER": "no-reply@school.example"}
+    with short_folder() as folder, Server(folder / "data", nodes=1, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    with Mailbox() as running:
+        yield running

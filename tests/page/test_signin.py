@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
+from loadtest.server import Server
 from tests.invariants.conftest import poll
 from tests.page.visitor import PASSWORD, Visitors
+from tests.post.mailbox import Mailbox, link_in
 
 pytestmark = pytest.mark.integration
 
@@ -110,3 +112,35 @@ async def test_signing_out_in_one_tab_signs_out_the_others(visitors: Visitors) -
     await tab.get_by_role("button", name="Account").click()
     await tab.get_by_role("menuitem", name="Sign out").click()
     await expect(ana.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+async def test_the_links_in_mails(mailing_server: Server, mailbox: Mailbox, browser: Browser) -> None:
+    visitors = Visitors(browser, mailing_server)
+    (ana,) = await visitors.registered("Ana")
+    page = ana.page
+    token = link_in(await mailbox.letter(ana.email, "your address"), "verify")
+    # Only what stands behind the # differs from where the page is: that alone loads nothing.
+    await page.goto("about:blank")
+    await page.goto(mailing_server.url(f"/#verify={token}", 0))
+    await expect(page.locator(".toast")).to_contain_text("the address is yours")
+    assert "verify" not in page.url
+
+    await page.get_by_role("button", name="Account").click()
+    await page.get_by_role("menuitem", name="Sign out").click()
+    await page.get_by_role("button", name="Forgotten the password?").click()
+    await page.get_by_label("Email").fill(ana.email)
+    await page.get_by_role("button", name="Send me a link").click()
+    await expect(page.locator(".signin-card [role=status]")).to_contain_text("a link is on its way")
+    link = link_in(await mailbox.letter(ana.email, "new password"), "reset")
+    ana.excused = re.compile("status of (401|422)")
+    for token, role, words in (("broken", "alert", "ask for another"), (link, "status", "sign in with it")):
+        await page.goto("about:blank")
+        await page.goto(mailing_server.url(f"/#reset={token}", 0))
+        await page.get_by_label("New password").fill("an entirely new one")
+        await page.get_by_role("button", name="Set password").click()
+        await expect(page.locator(f".signin-card [role={role}]")).to_contain_text(words)
+    await page.get_by_label("Email").fill(ana.email)
+    await page.get_by_label("Password").fill("an entirely new one")
+    await page.get_by_role("button", name="Sign in").click()
+    await ana.connected()
+    await visitors.leave()

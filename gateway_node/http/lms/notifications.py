@@ -14,7 +14,7 @@ from gateway_node.http.guards import limit_address
 from gateway_node.http.lists import MAX_PAGE, Limit, page
 from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.services import services_of
-from gateway_node.services.lms.notifications import Mutes, NotificationPage, Notifications, Unread
+from gateway_node.services.lms.notifications import NotificationPage, Notifications, Unread, Wishes
 from gateway_node.services.lms.reports import MAX_DAYS, Report, table
 
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
@@ -42,15 +42,15 @@ async def read_one(request: AnyRequest, notification_id: FromPath[UUID]) -> Resp
 
 
 @get("/me/notifications", operation_id="getNotificationSettings")
-async def mutes(request: AnyRequest) -> Response[Mutes]:
-    """What one does not want to be told."""
-    return Response(await _notifications(request).mutes(caller_of(request).user_id))
+async def wishes(request: AnyRequest) -> Response[Wishes]:
+    """What one is told, by kind and way."""
+    return Response(await _notifications(request).wishes(caller_of(request).user_id))
 
 
 @put("/me/notifications", operation_id="setNotificationSettings", status_code=HTTPStatus.NO_CONTENT)
-async def set_mutes(request: AnyRequest, data: JSONBody[Mutes]) -> None:
-    """Say what one does not want to be told."""
-    await _notifications(request).set_mutes(caller_of(request).user_id, data)
+async def set_wishes(request: AnyRequest, data: JSONBody[Wishes]) -> None:
+    """Say what one wants to be told, and how."""
+    await _notifications(request).set_wishes(caller_of(request).user_id, data)
 
 
 @get("/courses/{course_id:uuid}/report", operation_id="getCourseReport")
@@ -85,7 +85,7 @@ def router() -> Router:
     return Router(
         path="/v1",
         route_handlers=[
-            *(list_, read_all, read_one, mutes, set_mutes),
+            *(list_, read_all, read_one, wishes, set_wishes),
             *(of_course, of_course_as_table, of_school, of_school_as_table),
         ],
         guards=[limit_address, enforce],

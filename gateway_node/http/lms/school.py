@@ -17,6 +17,7 @@ from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.services import services_of
 from gateway_node.rights import SchoolRole
 from gateway_node.services.lms.school import AuditPage, PeoplePage
+from storage.deliveries import Outbox
 
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
 Before = Annotated[int | None, QueryParameter(name="before", ge=1, le=2**62, description="`next` of the page before.")]
@@ -49,10 +50,16 @@ async def audit(
     return page(request, found, {"before": found.next} if found.next else None)
 
 
+@get("/school/outbox", operation_id="getOutbox")
+async def outbox(request: AnyRequest) -> Response[Outbox]:
+    """How many mails and pushes wait, and what went wrong last."""
+    return Response(await services_of(request).post.deliveries.outbox())
+
+
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[people, set_role, audit],
+        route_handlers=[people, set_role, audit, outbox],
         guards=[limit_address, enforce],
         security=[{"accessToken": []}],
         tags=["School"],

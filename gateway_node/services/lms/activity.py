@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 
 from gateway_node.services.lms.course_cache import CourseCache
-from gateway_node.services.lms.progress import NO_LESSON, visible_lesson
+from gateway_node.services.lms.progress import no_lesson, visible_lesson
 from gateway_node.services.pulse import Push
 from gateway_node.services.stores import asked
 from presence import Away, RedisActivity, Turns
@@ -57,7 +57,7 @@ class Activity:
         if lesson_id is not None:
             course = await asked(self._cache.get(course_id))
             if visible_lesson(course, lesson_id, teaches=teaches) is None:
-                raise NO_LESSON
+                raise no_lesson()
         await self.mark(user_id, course_id, lesson_id)
 
     async def mark(self, user_id: UUID, course_id: UUID, lesson_id: UUID | None) -> None:

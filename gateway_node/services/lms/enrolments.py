@@ -31,7 +31,6 @@ MAX_LINES = 5000  # of a table
 MAX_CODE = 64  # characters
 
 Code = Annotated[str, Meta(min_length=1, max_length=MAX_CODE)]
-FULL = codes.LIMIT_EXCEEDED.saying("the course is full")
 
 
 class ParticipantPage(Struct, frozen=True, omit_defaults=True):
@@ -108,7 +107,7 @@ class Enrolments:
         if change.role == "teacher" and not await change.has_other_teacher(user_id):
             raise codes.CONFLICT.saying("a course has a teacher: make somebody else one first")
         if role == "student" and not await change.take_seat():
-            raise FULL
+            raise _full()
         if change.role == "student":
             await change.free_seat()
         await change.enter(user_id, role)
@@ -173,7 +172,7 @@ class Enrolments:
         offset = change.room.tell(room_events.member_added(change.room, user_id, name))
         change.room.tell(room_events.room_added(change.room, user_id))
         if not await change.admit(user_id, role, offset):
-            raise FULL
+            raise _full()
 
     async def _end(self, change: CourseRoomChange, actor: UUID, user_id: UUID, how: Ended) -> None:
         if change.role is None:
@@ -216,3 +215,7 @@ def _emails(table: str) -> list[tuple[int, str]]:
         for number, row in enumerate(rows[1:], start=2)
         if row
     ]
+
+
+def _full() -> codes.CommandError:
+    return codes.LIMIT_EXCEEDED.saying("the course is full")

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway_node.services.bookmarks import bookmark, place_of
@@ -24,6 +24,7 @@ from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked
 from realtime.namespaces import BUILT_IN
 from realtime.publisher import Publisher
+from storage.deliveries import DeliveryStore, Way
 from storage.lms.events import Event, EventStore, count
 from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_followers, tell_students
 
@@ -65,10 +66,12 @@ class Unread(Struct, frozen=True):
     unread: int
 
 
-class Mutes(Struct, forbid_unknown_fields=True):
-    """The kinds that one does not want to be told."""
+class Wishes(Struct, forbid_unknown_fields=True):
+    """By kind: what one is not told at all, what also by mail, and what by push. What is left out stays as it is."""
 
-    muted: list[Kind]
+    muted: list[Kind] | UnsetType = UNSET
+    mail: list[Kind] | UnsetType = UNSET
+    push: list[Kind] | UnsetType = UNSET
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -84,12 +87,23 @@ class Told(Struct, frozen=True, kw_only=True):
 
 
 class Notifications:
-    """`works`: whether this process makes notifications and counts what happens."""
+    """`ways`: those by which people who are not looking are told. `works`: whether this process makes notifications and
+    counts what happens."""
 
     def __init__(
-        self, store: NotificationStore, events: EventStore, publisher: Publisher, shifts: Shifts, *, works: bool
+        self,
+        store: NotificationStore,
+        outbox: DeliveryStore,
+        events: EventStore,
+        publisher: Publisher,
+        shifts: Shifts,
+        *,
+        ways: Sequence[Way],
+        works: bool,
     ) -> None:
         self._store = store
+        self._outbox = outbox
+        self._ways = ways
         self._events = events
         self._publisher = publisher
         self._works = works
@@ -113,11 +127,18 @@ class Notifications:
         await self._publisher.publish(f"user:{user_id}", _PERSONAL, _encode(event))
         return Unread(unread)
 
-    async def mutes(self, user_id: UUID) -> Mutes:
-        return Mutes(list(await asked(self._store.mutes(user_id))))  # type: ignore[arg-type]
+    async def wishes(self, user_id: UUID) -> Wishes:
+        muted = await asked(self._store.mutes(user_id))
+        ways = await asked(self._outbox.ways(user_id))
+        mail, push = [each.kind for each in ways if each.mail], [each.kind for each in ways if each.push]
+        return msgspec.convert({"muted": list(muted), "mail": mail, "push": push}, Wishes)
 
-    async def set_mutes(self, user_id: UUID, mutes: Mutes) -> None:
-        await asked(self._store.set_mutes(user_id, sorted(set(mutes.muted))))
+    async def set_wishes(self, user_id: UUID, wishes: Wishes) -> None:
+        if wishes.muted is not UNSET:
+            await asked(self._store.set_mutes(user_id, sorted(set(wishes.muted))))
+        mail, push = (None if kinds is UNSET else sorted(set(kinds)) for kinds in (wishes.mail, wishes.push))
+        if mail is not None or push is not None:
+            await asked(self._outbox.set_ways(user_id, mail, push))
 
     # --- making ------------------------------------------------------------------------------------------------
 
@@ -150,7 +171,7 @@ class Notifications:
             pass
 
     async def _tell(self) -> int:
-        async with self._store.untold(BATCH) as untold:
+        async with self._store.untold(BATCH, self._ways) as untold:
             await asyncio.gather(*map(self._publish, untold))
         return len(untold)
 

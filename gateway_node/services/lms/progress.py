@@ -33,8 +33,6 @@ KNOWN_SECONDS = 60.0  # that a lesson counts as not completed without asking aga
 Position = Annotated[int, Meta(ge=0, le=7 * 86400)]
 """Seconds into a video."""
 
-NO_LESSON = codes.NOT_FOUND.saying("there is no such lesson")
-
 
 class Step(Struct, forbid_unknown_fields=True):
     """Being in a lesson: `position` in seconds into its video, `done` where it is completed by hand. Neither: it is
@@ -95,7 +93,7 @@ class Progress:
         course = await asked(self._cache.get(course_id))
         lesson = visible_lesson(course, lesson_id, teaches=False)
         if course is None or lesson is None:
-            raise NO_LESSON
+            raise no_lesson()
         position = step.position
         if position is not None and lesson.duration is not None and position > lesson.duration:
             raise codes.BAD_REQUEST.at("/position", f"the lesson is {lesson.duration} seconds long")
@@ -105,7 +103,7 @@ class Progress:
         if opened is None or (done and opened.completed_at is None):
             opened = await asked(self._store.open(course_id, lesson_id, user_id, done=done))
             if opened is None:
-                raise NO_LESSON
+                raise no_lesson()
             self._remember(key, opened)
         if position is None:
             place = (await self._places.overlaid(course_id, user_id, [opened])).get(lesson_id)
@@ -196,3 +194,7 @@ def _line(opened: Opened, position: int) -> LessonProgress:
 
 def _percent(student: StudentProgress) -> float:
     return round(100 * student.lessons_done / student.lessons, 1) if student.lessons else 0.0
+
+
+def no_lesson() -> codes.CommandError:
+    return codes.NOT_FOUND.saying("there is no such lesson")

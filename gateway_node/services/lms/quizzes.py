@@ -35,8 +35,6 @@ BATCH = 50
 
 TimeLimit = Annotated[int, Meta(ge=10, le=7 * 86400)]
 
-NO_QUIZ = codes.NOT_FOUND.saying("there is no such quiz")
-NO_ATTEMPT = codes.NOT_FOUND.saying("there is no such attempt")
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -113,7 +111,7 @@ class AttemptView(Struct, frozen=True, omit_defaults=True, kw_only=True):
     saved_at: datetime | None = None
     handed_in_at: datetime | None = None
     questions: Sequence[QuestionView] = ()
-    answers: Raw = Raw(b"{}")
+    answers: Raw
     points: float | None = None
     out_of: float
     marks: dict[str, float] = {}
@@ -190,7 +188,7 @@ class Quizzes:
         with database():
             async with self._store.taking(course_id, quiz_id) as change:
                 if change is None or change.quiz.status != "published":
-                    raise NO_QUIZ
+                    raise _no_quiz()
                 if not await change.takes_part(user_id):
                     raise codes.PERMISSION_DENIED.saying("students of the course take quizzes")
                 made = await change.attempts(user_id)
@@ -220,7 +218,7 @@ class Quizzes:
             async with self._store.taking(course_id, quiz_id) as change:
                 found = await change.attempt(id) if change is not None and change.quiz.status == "published" else None
                 if change is None or found is None or found[0].student_id != user_id:
-                    raise NO_ATTEMPT
+                    raise _no_attempt()
                 attempt, now = found
                 if not _runs(attempt, now):
                     late = saving is not None
@@ -241,14 +239,14 @@ class Quizzes:
         quiz = await self._quiz(course_id, quiz_id, teaches=teaches)
         found = await asked(self._store.attempt(course_id, quiz_id, id))
         if found is None or not (teaches or found[0].student_id == user_id):
-            raise NO_ATTEMPT
+            raise _no_attempt()
         attempt, now = found
         if not _runs(attempt, now) and attempt.handed_in_at is None:
             with database():
                 async with self._store.taking(course_id, quiz_id) as change:
                     locked = await change.attempt(id) if change is not None else None
                     if change is None or locked is None:
-                        raise NO_ATTEMPT
+                        raise _no_attempt()
                     await _mark_over(change, locked[0])
             return await self.attempt(user_id, course_id, quiz_id, id, teaches=teaches)
         right = teaches or _shows_right(quiz, attempt, now)
@@ -298,7 +296,7 @@ class Quizzes:
     async def _quiz(self, course_id: UUID, id: UUID, *, teaches: bool) -> Quiz:
         quiz = await asked(self._store.get(course_id, id))
         if quiz is None or not (teaches or quiz.status == "published"):
-            raise NO_QUIZ
+            raise _no_quiz()
         return quiz
 
     @asynccontextmanager
@@ -306,7 +304,7 @@ class Quizzes:
         with database():
             async with self._store.changing(course_id, id) as change:
                 if change is None:
-                    raise NO_QUIZ
+                    raise _no_quiz()
                 yield change
 
 
@@ -395,3 +393,11 @@ def _moment(moment: datetime | None, pointer: str) -> datetime | None:
     if moment is not None and moment.tzinfo is None:
         raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
     return moment
+
+
+def _no_quiz() -> codes.CommandError:
+    return codes.NOT_FOUND.saying("there is no such quiz")
+
+
+def _no_attempt() -> codes.CommandError:
+    return codes.NOT_FOUND.saying("there is no such attempt")

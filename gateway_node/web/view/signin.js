@@ -1,45 +1,77 @@
-/** Sign in, or make an account. */
-import { Session } from '../net/session.js';
+/** Sign in, make an account, or have a new password by mail. */
+import { Session, post } from '../net/session.js';
 import { h } from './dom.js';
 import { sentence } from './toast.js';
+
+const NAME = { name: 'name', autocomplete: 'name', maxlength: 100, required: true };
+const EMAIL = { name: 'email', type: 'email', autocomplete: 'username', maxlength: 255, required: true };
+const PASSWORD = { name: 'password', type: 'password', required: true };
+const NEW_PASSWORD = { ...PASSWORD, autocomplete: 'new-password', minlength: 8 };
+
+/** What the form asks for. `send(values, token)` gives a session, or nothing: then `sent` is said. */
+const FORMS = {
+  signIn: {
+    title: 'Sign in',
+    words: 'Welcome back.',
+    fields: { Email: EMAIL, Password: { ...PASSWORD, autocomplete: 'current-password', minlength: 1 } },
+    send: ({ email, password }) => Session.signIn(email.trim(), password),
+    others: [
+      ['New here? ', 'Create an account', 'register'],
+      ['', 'Forgotten the password?', 'forgotten'],
+    ],
+  },
+  register: {
+    title: 'Create account',
+    words: 'A name, an address, and off you go.',
+    fields: { Name: NAME, Email: EMAIL, Password: NEW_PASSWORD },
+    send: ({ name, email, password }) => Session.register(name.trim(), email.trim(), password),
+    others: [['You have an account? ', 'Sign in', 'signIn']],
+  },
+  forgotten: {
+    title: 'Send me a link',
+    words: 'A link for a new password comes by mail.',
+    fields: { Email: EMAIL },
+    send: async ({ email }) => void (await post('/v1/auth/forgotten', { email: email.trim() })),
+    sent: 'If there is an account with this address, a link is on its way. It is good for an hour.',
+    others: [['', 'Back to signing in', 'signIn']],
+  },
+  reset: {
+    title: 'Set password',
+    words: 'Choose a new password.',
+    fields: { 'New password': NEW_PASSWORD },
+    send: async ({ password }, token) => void (await post('/v1/auth/password', { token, password })),
+    sent: 'The new password is set: sign in with it.',
+    others: [['', 'Send me another link', 'forgotten']],
+  },
+};
 
 export class SignIn {
   element = h('main', { class: 'signin' });
   #done;
-  #registering = false;
+  #token;
 
-  /** `done(session)` is called when somebody is signed in. */
-  constructor(done) {
+  /** `done(session)` is called when somebody is signed in. `token`: of a link for a new password. `words` are said. */
+  constructor(done, { token = null, words = '' } = {}) {
     this.#done = done;
-    this.#draw();
+    this.#token = token;
+    this.#draw(token ? 'reset' : 'signIn', words);
   }
 
-  #draw() {
-    const registering = this.#registering;
+  #draw(name, words = FORMS[name].words) {
+    const { title, fields, send, sent, others } = FORMS[name];
     const error = h('p', { class: 'form-error', role: 'alert' });
-    const submit = h('button', { class: 'button primary', text: registering ? 'Create account' : 'Sign in' });
-    const form = h(
-      'form',
-      { novalidate: true, 'aria-label': registering ? 'Create account' : 'Sign in' },
-      registering && field('Name', { name: 'name', autocomplete: 'name', maxlength: 100, required: true }),
-      field('Email', { name: 'email', type: 'email', autocomplete: 'username', maxlength: 255, required: true }),
-      field('Password', {
-        name: 'password',
-        type: 'password',
-        autocomplete: registering ? 'new-password' : 'current-password',
-        minlength: registering ? 8 : 1,
-        required: true,
-      }),
-      error,
-      submit,
-    );
+    const submit = h('button', { class: 'button primary', text: title });
+    const inputs = Object.entries(fields).map(([label, properties]) => field(label, properties));
+    const form = h('form', { novalidate: true, 'aria-label': title }, ...inputs, error, submit);
     form.addEventListener('submit', async (event) => {
       event.preventDefault();
       if (!valid(form)) return;
       error.textContent = '';
       submit.disabled = true;
       try {
-        this.#done(await this.#enter(Object.fromEntries(new FormData(form))));
+        const session = await send(Object.fromEntries(new FormData(form)), this.#token);
+        if (session) this.#done(session);
+        else this.#draw('signIn', sent);
       } catch (problem) {
         submit.disabled = false;
         show(form, error, problem);
@@ -50,28 +82,19 @@ export class SignIn {
         'div',
         { class: 'signin-card' },
         h('h1', {}, h('span', { class: 'logo', 'aria-hidden': 'true' }), 'Chalkwire'),
-        h('p', { class: 'quiet', text: registering ? 'A name, an address, and off you go.' : 'Welcome back.' }),
+        h('p', { class: 'quiet', role: 'status', text: words || FORMS[name].words }),
         form,
-        h(
-          'p',
-          { class: 'quiet' },
-          registering ? 'You have an account? ' : 'New here? ',
-          h('button', {
-            type: 'button',
-            class: 'link',
-            text: registering ? 'Sign in' : 'Create an account',
-            on: { click: () => ((this.#registering = !registering), this.#draw()) },
-          }),
+        ...others.map(([before, text, other]) =>
+          h(
+            'p',
+            { class: 'quiet' },
+            before,
+            h('button', { type: 'button', class: 'link', text, on: { click: () => this.#draw(other) } }),
+          ),
         ),
       ),
     );
     queueMicrotask(() => form.querySelector('input').focus());
-  }
-
-  #enter({ name, email, password }) {
-    return this.#registering
-      ? Session.register(name.trim(), email.trim(), password)
-      : Session.signIn(email.trim(), password);
   }
 }
 

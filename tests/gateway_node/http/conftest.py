@@ -115,6 +115,7 @@ def make_services(**changes: Any) -> Services:
         "chat": None,
         "lms": None,
         "accounts": None,
+        "post": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores()),
         "limits": Limits(Buckets(None)),
         "api_key": API_KEY,

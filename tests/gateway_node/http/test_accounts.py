@@ -11,15 +11,18 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from config.sections import Token
+from config.sections import Settings, Token
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
 from gateway_node.passwords import Passwords, PasswordsBusy
+from gateway_node.post import Post
 from gateway_node.services.accounts import Accounts
+from gateway_node.services.shifts import Shifts
 from gateway_node.tokens import TokenVerifier, mint_connection
 from realtime.namespaces import Namespaces
 from storage.database import Database
+from storage.deliveries import DeliveryStore
 from storage.sessions import SessionStore
 from storage.standing import StandingStore
 from storage.users import UserStore
@@ -68,8 +71,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 def services_on(database: Database, passwords: Passwords, **limits: int) -> Services:
     users, sessions = UserStore(database), SessionStore(database)
+    token = Token(hmac_secret=SECRET, audience="chat", issuer="school")
     return make_services(
-        accounts=Accounts(users, sessions, passwords, Token(hmac_secret=SECRET, audience="chat", issuer="school")),
+        accounts=Accounts(users, sessions, passwords, token),
+        post=Post.of(
+            Settings(token=token),
+            outbox=DeliveryStore(database),
+            users=users,
+            sessions=sessions,
+            passwords=passwords,
+            shifts=Shifts(),
+            ended=lambda user, session: None,
+        ),
         authoriser=ChannelAuthoriser(
             Namespaces(), TokenVerifier(SECRET, audience="chat", issuer="school"), StandingStore(database)
         ),
