@@ -27,6 +27,7 @@ from gateway_node.lms import LMS
 from gateway_node.passwords import Passwords
 from gateway_node.post import Post
 from gateway_node.processes import StartError
+from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
@@ -319,6 +320,7 @@ class Node:
                     Buckets(self._redis),
                     **settings.limits.model_dump(),
                 ),
+                digests=Digests(self._redis),
                 api_key=settings.api.key,
                 checks=self._checks(),
                 metrics=lambda: metrics.render(context.run_dir),

@@ -38,6 +38,7 @@ from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
 from gateway_node.http.lms import assignments, courses, enrolments, forums, notifications, progress, quizzes, school
 from gateway_node.http.reference import POLICY, ReferencePage
+from gateway_node.http.retries import check_retry
 from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
@@ -95,6 +96,7 @@ def _build(shape: Shape) -> Litestar:
             *(health.live, health.ready, health.metrics),
         ],
         request_class=CheckedRequest,
+        before_request=check_retry,
         request_max_body_size=shape.max_body,
         exception_handlers=problems.HANDLERS,
         cors_config=_cors(shape.allowed_origins),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -42,8 +43,12 @@ class Envelope:
         request_id = _given_id(scope["headers"]) or uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
+        status = 0
+
         async def send_enveloped(message: Message) -> None:
             if message["type"] == "http.response.start":
+                nonlocal status
+                status = message["status"]
                 headers = list(message["headers"])
                 given = {name.lower() for name, _ in headers}
                 headers += [(name, value) for name, value in SECURITY_HEADERS.items() if name not in given]
@@ -53,6 +58,8 @@ class Envelope:
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._app(scope, receive, send_enveloped)
+            if status >= HTTPStatus.BAD_REQUEST and (undo := scope["state"].get("undo")) is not None:
+                await undo()  # what was noted for a request that came to nothing
 
 
 def _given_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -33,6 +33,10 @@ async def bearer(request: Request[Any, Any, Any]) -> Identity:
 
     Raises: `NotAuthorizedException`, `CommandError` or `DisconnectError` for a token that does not do, `LimitExceeded`.
     """
+    known = request.scope["state"].get("identity")
+    if known is not None:  # asked before, of this request
+        assert isinstance(known, Identity)
+        return known
     services = services_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -41,4 +45,5 @@ async def bearer(request: Request[Any, Any, Any]) -> Identity:
     if not identity.user:
         raise NotAuthorizedException("the token is an anonymous one", headers=BEARER)
     await services.limits.requests_per_user.spend(identity.user)
+    request.scope["state"]["identity"] = identity
     return identity

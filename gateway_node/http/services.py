@@ -14,6 +14,7 @@ from gateway_node.chat import Chat
 from gateway_node.limits import Limits
 from gateway_node.lms import LMS
 from gateway_node.post import Post
+from gateway_node.retries import Digests
 from gateway_node.services.accounts import Accounts
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
@@ -107,6 +108,7 @@ class Services:
     post: Post
     authoriser: Authoriser
     limits: Limits
+    digests: Digests
     api_key: str
     checks: Mapping[str, Check]
     metrics: Callable[[], bytes]

@@ -14,6 +14,7 @@ from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
+from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer, listening_socket
 from gateway_node.tokens import TokenVerifier
 from realtime import codes
@@ -118,6 +119,7 @@ def make_services(**changes: Any) -> Services:
         "post": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores()),
         "limits": Limits(Buckets(None)),
+        "digests": Digests(None),
         "api_key": API_KEY,
         "checks": dict.fromkeys(("postgres", "redis", "nats", "log_writer"), healthy),
         "metrics": lambda: b"chalkwire_up 1\n",
