@@ -92,7 +92,7 @@ async def test_handed_in_with_files_graded_and_given_back(server: Server) -> Non
         told = await execute(
             server, "select kind from course_events where course_id = $1::text::uuid order by id", course["id"]
         )
-        assert [row["kind"] for row in told][-4:] == [
+        assert [row["kind"] for row in told if row["kind"] != "grade.changed"][-4:] == [
             "assignment.published",
             "submission.received",
             "submission.graded",

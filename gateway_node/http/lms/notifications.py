@@ -15,10 +15,11 @@ from gateway_node.http.lists import MAX_PAGE, Limit, page
 from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.services import services_of
 from gateway_node.services.lms.notifications import NotificationPage, Notifications, Unread, Wishes
-from gateway_node.services.lms.reports import MAX_DAYS, Report, table
+from gateway_node.services.lms.reports import MAX_DAYS, Part, Report, table
 
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
 Days = Annotated[int, QueryParameter(name="days", ge=1, le=MAX_DAYS, description="How far back, today included.")]
+OfWhat = Annotated[Part, QueryParameter(name="of", description="Which part.")]
 CSV = "text/csv; charset=utf-8"
 
 
@@ -60,9 +61,11 @@ async def of_course(request: AnyRequest, course_id: FromPath[UUID], days: Days =
 
 
 @get("/courses/{course_id:uuid}/report.csv", operation_id="exportCourseReport", media_type=CSV)
-async def of_course_as_table(request: AnyRequest, course_id: FromPath[UUID], days: Days = 30) -> Response[bytes]:
-    """The same as a table: a line a day."""
-    return Response(table(await services_of(request).lms.reports.of_course(course_id, days)), media_type=CSV)
+async def of_course_as_table(
+    request: AnyRequest, course_id: FromPath[UUID], days: Days = 30, part: OfWhat = "days"
+) -> Response[bytes]:
+    """A part of the same as a table: a line for each day, lesson or item."""
+    return Response(table(await services_of(request).lms.reports.of_course(course_id, days), part), media_type=CSV)
 
 
 @get("/school/report", operation_id="getSchoolReport")
@@ -72,9 +75,9 @@ async def of_school(request: AnyRequest, days: Days = 30) -> Response[Report]:
 
 
 @get("/school/report.csv", operation_id="exportSchoolReport", media_type=CSV)
-async def of_school_as_table(request: AnyRequest, days: Days = 30) -> Response[bytes]:
-    """The same as a table: a line a day."""
-    return Response(table(await services_of(request).lms.reports.of_school(days)), media_type=CSV)
+async def of_school_as_table(request: AnyRequest, days: Days = 30, part: OfWhat = "days") -> Response[bytes]:
+    """A part of the same as a table: a line for each day, or the grades."""
+    return Response(table(await services_of(request).lms.reports.of_school(days), part), media_type=CSV)
 
 
 def _notifications(request: AnyRequest) -> Notifications:

@@ -7,8 +7,6 @@ while PostgreSQL is away.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gateway_node.services.bookmarks import bookmark, place_of
 from gateway_node.services.lms.courses import MAX_TITLE, Check, Microseconds
 from gateway_node.services.stores import asked, database
+from gateway_node.services.tables import csv_line
 from gateway_node.services.text import line, storable
 from realtime import codes
 from storage.lms.assignments import (
@@ -50,7 +49,6 @@ Percent = Annotated[float, Meta(ge=0, le=100)]
 Attempts = Annotated[int, Meta(ge=1, le=100)]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a cell
 
 
 class NewAssignment(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -328,13 +326,13 @@ class Assignments:
         """The gradebook as CSV, a page of students at a time. What begins like a formula is text to a spreadsheet."""
         items = await asked(self._store.items(course_id))
         header = ["student", "email", *(f"{each.title} ({each.points:g})" for each in items), "total %"]
-        yield _csv_line(header)
+        yield csv_line(header)
         after: UUID | None = None
         while found := await asked(self._store.gradebook(course_id, after=after, limit=EXPORT_PAGE)):
             for each in found:
                 total = _line(items, each).total
                 points = [f"{each.points[item.id]:g}" if item.id in each.points else "" for item in items]
-                yield _csv_line([each.name, each.email, *points, "" if total is None else f"{total:.4g}"])
+                yield csv_line([each.name, each.email, *points, "" if total is None else f"{total:.4g}"])
             after = found[-1].student_id
 
     # --- how ---------------------------------------------------------------------------------------------------
@@ -433,14 +431,6 @@ def _line(items: Sequence[Item], grades: Grades) -> GradeLine:
     weights = sum(item.weight for item, _ in graded)
     total = sum(100 * points / item.points * item.weight for item, points in graded) / weights if weights else None
     return GradeLine(grades.student_id, grades.name, {item.id: points for item, points in graded}, total)
-
-
-def _csv_line(cells: Sequence[object]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerow(
-        f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in cells
-    )
-    return text.getvalue().encode()
 
 
 def _moment(moment: datetime | None, pointer: str) -> datetime | None:

@@ -49,6 +49,7 @@ BATCH = 200  # events, or notifications, in one transaction
 PERIOD = 0.5  # s between two looks of all nodes for what happened: one statement that writes nothing
 REMINDER_PERIOD = 60.0  # s between two looks for what is due
 TRIM_PERIOD = 600.0  # s
+MESSAGES_PERIOD = 10.0  # s between two looks for messages in the rooms of courses
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _PERSONAL = BUILT_IN["user"]
@@ -147,6 +148,7 @@ class Notifications:
             self._shifts.every(PERIOD, self.work)
             self._shifts.every(REMINDER_PERIOD, self._store.remind)
             self._shifts.every(TRIM_PERIOD, self._events.trim)
+            self._shifts.every(MESSAGES_PERIOD, self._count_messages)
 
     async def stop(self) -> None:
         await self._shifts.stop()
@@ -168,6 +170,10 @@ class Notifications:
                     await _notify(connection, event)
                 busy = len(events) == BATCH
         while await self._tell() == BATCH:
+            pass
+
+    async def _count_messages(self) -> None:
+        while await self._events.count_messages(BATCH) == BATCH:
             pass
 
     async def _tell(self) -> int:
