@@ -147,15 +147,26 @@ class RoomChange:
 
     async def commit(self) -> None:
         """Append what was told. The transaction's last statement."""
-        if not self._entries:
-            return
-        outcomes = await append_batch(self._connection, self._entries)
-        for entry, outcome in zip(self._entries, outcomes, strict=True):
-            result = result_of(outcome)
-            if isinstance(result, Exception):
-                raise result
-            told = publication(entry.data, entry.info, entry.tags, result.offset, result.time)
-            self.told.append(Told(entry.channel, told, result.epoch))
+        await commit(self._connection, [self])
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """What is told at the commit."""
+        return self._entries
+
+
+async def commit(connection: Connection, changes: Sequence[RoomChange]) -> None:
+    """Append what some changes of one transaction tell, in their order: its last statement."""
+    entries = [(change, entry) for change in changes for entry in change.entries]
+    if not entries:
+        return
+    outcomes = await append_batch(connection, [entry for _, entry in entries])
+    for (change, entry), outcome in zip(entries, outcomes, strict=True):
+        result = result_of(outcome)
+        if isinstance(result, Exception):
+            raise result
+        told = publication(entry.data, entry.info, entry.tags, result.offset, result.time)
+        change.told.append(Told(entry.channel, told, result.epoch))
 
 
 class RoomChanges:

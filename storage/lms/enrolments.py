@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,10 +16,14 @@ from msgspec import Struct
 from storage.database import Database
 from storage.lms.courses import CourseChange, course_of, insert
 from storage.queries import load
-from storage.room_changes import NoSuchUser, Party, Room, RoomChange, personal_channel
+from storage.room_changes import NoSuchUser, Party, Room, RoomChange, commit, personal_channel
 from storage.rooms import Role
 
+if TYPE_CHECKING:
+    from storage.database import Connection
+
 _SQL = load("lms_enrolments")
+_NEVER = datetime.fromtimestamp(0, UTC)
 _ROOMS = load("rooms")
 _COURSES = load("lms_courses")
 
@@ -73,6 +77,31 @@ class CourseRoomChange:
 
     async def _run(self, name: str, *values: object) -> Any:
         return await self.course.connection.fetchval(_SQL[name], *values)
+
+
+class Ask(Struct, frozen=True):
+    """Somebody is to be a student of a course: by themselves, with its code where it has one, or by the staff
+    (`actor` is another)."""
+
+    actor: UUID
+    person: UUID
+    course: UUID
+    code: str | None = None
+
+
+Answer = Literal[
+    "enrolled", "there", "full", "missing", "nobody", "unpublished", "archived", "closed", "code"
+]  # fmt: skip
+"""`missing`: there is no such course; `nobody`: no such user; `code`: it is another one."""
+
+
+class Admission(Struct, frozen=True):
+    """What became of an `Ask`. `change`: of the room, where they are `enrolled`."""
+
+    answer: Answer
+    person: UUID
+    name: str
+    change: RoomChange | None
 
 
 class EnrolmentStore:
@@ -136,6 +165,17 @@ class EnrolmentStore:
             yield CourseRoomChange(CourseChange(connection, course_of(course)), change, role)
             await change.commit()
 
+    @asynccontextmanager
+    async def admitting(self, asks: Sequence[Ask]) -> AsyncIterator[list[Admission]]:
+        """Let students in, all in one transaction. What the changes tell is appended at its end. Nobody comes into a
+        course twice in one call."""
+        columns = zip(*((each.actor, each.person, each.course, each.code) for each in asks), strict=True)
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(_SQL["admit_students"], *map(list, columns))
+            admissions = [_admission(connection, row) for row in rows]
+            yield admissions
+            await commit(connection, [each.change for each in admissions if each.change is not None])
+
     async def by_code(self, code: str) -> UUID | None:
         """The course that an invitation code opens."""
         found: UUID | None = await self._database.fetchval(_SQL["by_code"], code)
@@ -149,3 +189,12 @@ class EnrolmentStore:
         """The users of these addresses, which are in lower case."""
         rows: list[asyncpg.Record] = await self._database.fetch(_SQL["by_emails"], list(emails))
         return {row["email"]: row["id"] for row in rows}
+
+
+def _admission(connection: Connection, row: asyncpg.Record) -> Admission:
+    change = None
+    if row["result"] == "enrolled":
+        room = Room(row["room_id"], "course", row["title"], False, None, _NEVER, 0)
+        actor = Party(row["actor"], row["actor_name"], None)
+        change = RoomChange(connection, room, actor, channel_id=row["channel_id"], last_offset=row["joined"] - 1)
+    return Admission(row["result"], row["person"], row["person_name"] or "", change)

@@ -4,6 +4,9 @@ select * from lock_course_room($1, $2, $3)
 -- name: admit
 select admit($1, $2, $3, $4, $5, $6, $7)
 
+-- name: admit_students
+select * from admit_students($1, $2, $3, $4)
+
 -- name: by_code
 select id from courses where code = $1 and admission <> 'closed' and status = 'published'
 
