@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from loadtest.plan import BadPlan, Plan, check, read_plan
-from loadtest.scenarios import SCENARIOS, Budgets, no_budgets
+from loadtest.scenarios import SCENARIOS, Budgets, Prepare, no_budgets
 
 if TYPE_CHECKING:
     from loadtest.target import Find
@@ -69,7 +69,9 @@ def fail(sentence: object, status: int = 1) -> NoReturn:
     raise typer.Exit(status)
 
 
-def perform(plan: Plan, budgets: Budgets, common: Common, shown: dict[str, Any]) -> None:
+def perform(
+    plan: Plan, budgets: Budgets, common: Common, shown: dict[str, Any], prepare: Prepare | None = None
+) -> None:
     """Run a plan, write its report, and exit with what came of it."""
     from loadtest.coordinator import RunFailed
     from loadtest.live import Live
@@ -87,7 +89,14 @@ def perform(plan: Plan, budgets: Budgets, common: Common, shown: dict[str, Any])
     )
     try:
         common.out.mkdir(parents=True, exist_ok=True)
-        found = load(check(plan), options, budgets, find=find or nothing_known, view=Live.of(plan, quiet=common.quiet))
+        found = load(
+            check(plan),
+            options,
+            budgets,
+            find=find or nothing_known,
+            view=Live.of(plan, quiet=common.quiet),
+            prepare=prepare,
+        )
         model.write(found, common.out / "report.json")
         html.write(found, common.out / "report.html")
     except (Unusable, BadPlan) as error:
@@ -116,7 +125,7 @@ def command_line() -> str:
     return shlex.join(hidden).replace("'…'", "…")
 
 
-def with_common(make: Callable[..., Plan], budgets: Budgets) -> Callable[..., None]:
+def with_common(make: Callable[..., Plan], budgets: Budgets, prepare: Prepare | None = None) -> Callable[..., None]:
     """A command with a scenario's own options and the common ones."""
     own = inspect.signature(make, eval_str=True).parameters
     common = inspect.signature(Common, eval_str=True).parameters
@@ -124,7 +133,7 @@ def with_common(make: Callable[..., Plan], budgets: Budgets) -> Callable[..., No
     def command(**values: Any) -> None:
         plan = make(**{name: values[name] for name in own})
         shown = {name: values[name] if not isinstance(values[name], Path) else str(values[name]) for name in own}
-        perform(plan, budgets, Common(**{name: values[name] for name in common}), shown)
+        perform(plan, budgets, Common(**{name: values[name] for name in common}), shown, prepare)
 
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*own.values(), *common.values())]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -134,7 +143,7 @@ def with_common(make: Callable[..., Plan], budgets: Budgets) -> Callable[..., No
 
 
 for name, scenario in SCENARIOS.items():
-    app.command(name)(with_common(scenario.make, scenario.budgets))
+    app.command(name)(with_common(scenario.make, scenario.budgets, scenario.prepare))
 
 
 def from_file(*, file: Annotated[Path, typer.Argument(help="A plan in TOML.", show_default=False)]) -> Plan:

@@ -120,7 +120,34 @@ class Churn(Activity, frozen=True, tag="churn"):
     seconds: Positive = 10.0
 
 
-Activities = Open | Hold | Publish | Cut | Stall | Churn
+class Call(Strict, frozen=True):
+    """An HTTP request. `user`: whose access token it carries. `%n` in the body is a number that grows."""
+
+    path: Annotated[str, Meta(pattern=r"^/[!-~]*$", max_length=2000)]
+    method: Annotated[str, Meta(pattern=r"^[A-Z]{1,10}$")] = "GET"
+    user: Annotated[str, Meta(max_length=255)] = ""
+    body: str = ""
+
+
+class Group(Strict, frozen=True):
+    """Requests of one kind: one of `calls` each time. Its times are those of `name`."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z_]{1,40}$")]
+    calls: Annotated[list[Call], Meta(min_length=1)]
+    share: Positive = 1.0  # of all requests, as against those of the other groups
+
+
+class Request(Activity, frozen=True, tag="request"):
+    """HTTP requests to the server, so many a second in all, each at its time, whether those before it were answered or
+    not; a wait counts from that time."""
+
+    rate: Positive = 50.0
+    seconds: Positive = 10.0
+    connections: Count = 16  # of each process, which stay open
+    groups: list[Group] = []
+
+
+Activities = Open | Hold | Publish | Cut | Stall | Churn | Request
 
 
 class Phase(Strict, frozen=True):
@@ -166,6 +193,8 @@ def check(plan: Plan) -> Plan:
             raise BadPlan(f'in phases: {times} are called "{name}"{also}; each needs its own name')
     for phase in plan.phases:
         for activity in phase.activities:
+            if isinstance(activity, Request) and not activity.groups and plan.name != "mix":
+                raise BadPlan(f'in phase "{phase.name}": request needs groups, each with its calls')
             if isinstance(activity, Publish):
                 if bool(activity.rate) == bool(activity.in_flight):
                     raise BadPlan(f'in phase "{phase.name}": publish takes either rate or in_flight')

@@ -12,7 +12,7 @@ import msgspec
 from loadtest.balance import balance
 from loadtest.coordinator import Outcome
 from loadtest.latency import Histogram
-from loadtest.plan import Cut, Open, Plan, Publish
+from loadtest.plan import Cut, Open, Plan, Publish, Request
 from loadtest.report.model import FORMAT, KernelSample, Ledger, Machine, Phase, Process, Report
 from loadtest.scenarios import Budgets
 
@@ -46,9 +46,10 @@ class Measured:
     notes: Sequence[str] = ()
 
 
-def report(outcome: Outcome, measured: Measured, budgets: Budgets) -> Report:
+def report(outcome: Outcome, measured: Measured, budgets: Budgets, more: dict[str, float] | None = None) -> Report:
+    """`more`: facts that the scenario has found by itself."""
     ledger = balance(outcome)
-    found = facts(outcome, ledger, measured)
+    found = facts(outcome, ledger, measured) | (more or {})
     notes = list(measured.notes)
     if outcome.refused:
         channel, why = next(iter(outcome.refused.items()))
@@ -102,6 +103,11 @@ def facts(outcome: Outcome, ledger: Ledger, measured: Measured) -> dict[str, flo
     if publishing:
         found["acknowledged_per_second"] = found["acknowledged"] / publishing
         found["deliveries_per_second"] = delivered / publishing
+    requesting = _during(plan, outcome.phases, Request)
+    if requesting:
+        found["requests"] = counts.get("requests", 0)
+        found["requests_failed"] = counts.get("requests_failed", 0)
+        found["requests_per_second"] = counts.get("requests_answered", 0) / requesting
     for kind, histogram in outcome.latency.items():
         values = histogram.percentiles()
         found |= {f"{kind}_{name}": getattr(values, name) for name in LATENCY_FACTS}

@@ -26,7 +26,7 @@ from loadtest.plan import Hold, Open, Plan
 from loadtest.report import model
 from loadtest.results import Measured, Memory, report
 from loadtest.sampling import Sampler, machine
-from loadtest.scenarios import Budgets
+from loadtest.scenarios import Budgets, Prepare
 from loadtest.server import Server, ServerFailed
 from loadtest.target import Find, Local, Unusable, nothing_known
 
@@ -51,6 +51,9 @@ OWN_SETTINGS = {
     ),
     "CLIENT__PUBLISHES_PER_SECOND": "0",
     "CLIENT__COMMANDS_PER_SECOND": "0",
+    # All requests come from one address; those of each user stay limited, as in a school.
+    "LIMITS__REQUESTS_PER_ADDRESS": "0",
+    "LIMITS__REGISTRATIONS_PER_ADDRESS": "0",
 }
 
 
@@ -85,7 +88,13 @@ def no_view(coordinator: Coordinator, sampler: Sampler) -> contextlib.AbstractCo
 
 
 def load(
-    plan: Plan, options: Options, budgets: Budgets, *, find: Find = nothing_known, view: View = no_view
+    plan: Plan,
+    options: Options,
+    budgets: Budgets,
+    *,
+    find: Find = nothing_known,
+    view: View = no_view,
+    prepare: Prepare | None = None,
 ) -> model.Report:
     """Run a plan and return its report; nothing is written.
 
@@ -99,6 +108,8 @@ def load(
     with _server(options, find) as (target, local):
         targets.require_permission(target, own=options.own)
         targets.try_one(plan, target, local.tokens)
+        prepared = prepare(plan, local) if prepare is not None else None
+        plan = prepared.plan if prepared is not None else plan
         addresses = [target]
         if options.by_node:
             addresses = [targets.parse(url) for url in local.nodes()]
@@ -123,7 +134,8 @@ def load(
             memory=measurement.memory,
             notes=measurement.notes,
         )
-        return report(outcome, measured, budgets)
+        more = prepared.facts(outcome.counts) if prepared is not None and not outcome.partial else {}
+        return report(outcome, measured, budgets, more)
 
 
 def hiring(options: Options, workers: int) -> Hire:
@@ -167,7 +179,7 @@ def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
                     tokens = wire.Tokens(secret=server.secret)
                     pids = {name: process.pid for name, process in server.processes().items()}
                     nodes = [server.url("", node) for node in range(options.serve)]
-                    known = Local(server.url(""), tokens, lambda: pids, lambda: nodes, found.describe)
+                    known = Local(server.url(""), tokens, lambda: pids, lambda: nodes, found.describe, server.data_dir)
                     yield targets.parse(known.url), known
             except ServerFailed as error:
                 raise Unusable(str(error)) from None
@@ -180,7 +192,7 @@ def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
     tokens = found.tokens
     if options.secret or options.token:
         tokens = wire.Tokens(secret=options.secret, token=options.token)
-    local = Local(options.target or found.url, tokens, found.processes, found.nodes, found.describe)
+    local = Local(options.target or found.url, tokens, found.processes, found.nodes, found.describe, found.data_dir)
     yield targets.parse(local.url), local
 
 

@@ -35,7 +35,7 @@ class Local:
     """What is known of a server on this machine beyond its address.
 
     `processes` gives process ids by name, and is asked once a second; `nodes` the addresses of single nodes, if they
-    have some; `describe` what the report should say of it.
+    have some; `describe` what the report should say of it. `data_dir`: its folder.
     """
 
     url: str = ""
@@ -43,6 +43,7 @@ class Local:
     processes: Callable[[], Mapping[str, int]] = dict
     nodes: Callable[[], Sequence[str]] = tuple
     describe: Callable[[], dict[str, Any]] = dict
+    data_dir: Path | None = None
 
 
 Find = Callable[[Path | None], Local]  # what is known of the server of a data directory

@@ -71,7 +71,7 @@ def find(data_dir: Path | None) -> Local:
     running = read_processes(directory)
     if running is None:
         return Local(tokens=tokens, processes=processes, describe=describe)
-    return Local(running["url"], tokens, processes, nodes, describe)
+    return Local(running["url"], tokens, processes, nodes, describe, directory)
 
 
 cli.find = find

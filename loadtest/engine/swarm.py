@@ -115,6 +115,11 @@ class Swarm:
         self._others[number] = call
         self._poll.register(number, READ)
 
+    def forget(self, number: int) -> None:
+        """The end of `watch`, before the descriptor is closed."""
+        del self._others[number]
+        self._poll.unregister(number)
+
     def turn(self) -> None:
         """One turn of the loop: wait for sockets or for the next timer, and serve what is ready."""
         timers = self._timers

@@ -21,6 +21,7 @@ from loadtest.engine import activities, wire
 from loadtest.engine.books import FOREIGN, Book, Reader
 from loadtest.engine.client import LIVE, Client
 from loadtest.engine.protocol import Reply
+from loadtest.engine.requests import Requesting
 from loadtest.engine.swarm import Swarm
 from loadtest.plan import Plan
 
@@ -168,6 +169,9 @@ class Worker:
                 return activities.Cutting(swarm, spec, self._part(spec.share, victims), window)
             case plan.Stall():
                 return activities.Stalling(swarm, spec.seconds, self._part(spec.share, self._silent()))
+            case plan.Request():
+                token = user_tokens(self._setup.tokens)
+                return Requesting(swarm, spec, self._setup.target, share=share, token=token)
             case plan.Churn():
                 return activities.Churning(swarm, spec.rate * share, spec.seconds, self._silent())
 
@@ -369,8 +373,14 @@ def each_of(names: Iterable[str], work: Callable[[str, Callable[[], None]], None
 
 
 def token_maker(tokens: wire.Tokens, prefix: str) -> Callable[[int], str]:
+    token = user_tokens(tokens)
+    return lambda client: token(f"{prefix}{client}")
+
+
+def user_tokens(tokens: wire.Tokens) -> Callable[[str], str]:
+    """What makes an access token for a user."""
     if not tokens.secret:
-        return lambda client: tokens.token
+        return lambda user: tokens.token
     now = int(time.time())
     claims = {"iat": now, "exp": now + tokens.ttl}
     if tokens.audience:
@@ -378,7 +388,7 @@ def token_maker(tokens: wire.Tokens, prefix: str) -> Callable[[int], str]:
     if tokens.issuer:
         claims["iss"] = tokens.issuer  # type: ignore[assignment]
     encode = functools.partial(jwt.encode, key=tokens.secret, algorithm="HS256")
-    return lambda client: encode({"sub": f"{prefix}{client}", **claims})
+    return lambda user: encode({"sub": user, **claims})
 
 
 def run(control: socket.socket) -> NoReturn:

@@ -28,6 +28,7 @@ SMALL = {
     "storm": ["--connections", "60", "--members", "20", "--rate", "100", "--seconds", "2"],
     "slow": ["--readers", "20", "--stall", "1", "--rate", "50"],
     "churn": ["--connections", "40", "--members", "10", "--leaves", "20", "--seconds", "1"],
+    "mix": ["--connections", "30", "--members", "10", "--requests", "60", "--seconds", "2"],
 }
 PLAN = """
 name = "monday"
@@ -208,3 +209,25 @@ def test_what_is_no_report(tmp_path: Path, content: str) -> None:
     ran = loadtest(None, "verify", str(tmp_path / "report.json"))
     assert ran.returncode == 2
     assert "report.json" in ran.stderr
+
+
+def test_requests_that_fail_are_counted_and_a_mix_needs_the_folder(server: Server, tmp_path: Path) -> None:
+    plan = tmp_path / "requests.toml"
+    plan.write_text(
+        'name = "asking"\nclients = 4\n'
+        '[[phases]]\nname = "arrive"\nactivities = [{ do = "open" }]\n'
+        '[[phases]]\nname = "ask"\nactivities = [{ do = "request", rate = 50, seconds = 1, groups = ['
+        '{ name = "mine", share = 3, calls = [{ path = "/v1/rooms", user = "nobody" }] },'
+        '{ name = "none", share = 1, calls = [{ path = "/v1/nothing" }] }] }]\n'
+    )
+    done = loadtest(server, "run", str(plan), "--out", str(tmp_path / "out"), "--quiet", *on(server))
+    assert done.returncode == 0, done.stderr
+    report = model.read(tmp_path / "out" / "report.json")
+    assert (
+        report.facts["requests"] == 50 == report.counts["requests_failed"] + report.counts.get("requests_answered", 0)
+    )
+    assert any(name.startswith("request: none: 404") for name in report.errors)
+    assert {"request", "mine", "none"} <= report.latency.keys()
+    for words in (["--target", server.url("")], ["--target", server.url(""), "--secret", server.secret]):
+        refused = loadtest(None, "mix", "--connections", "10", "--quiet", *words)
+        assert refused.returncode == 2 and "makes a school in the server's folder" in refused.stderr

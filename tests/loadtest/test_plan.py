@@ -95,3 +95,19 @@ def test_rooms_are_filled_in_the_order_of_the_clients() -> None:
     rooms = Channels(prefix="chat:room-", size=50)
     assert [rooms.name(client) for client in (0, 49, 50)] == ["chat:room-0", "chat:room-0", "chat:room-1"]
     assert Channels(prefix="chat:all").name(99) == "chat:all"
+
+
+def test_requests_need_to_be_named(tmp_path: Path) -> None:
+    for activity, words in (
+        ('{ do = "request" }', "needs groups"),
+        ('{ do = "request", groups = [{ name = "a", calls = [] }] }', "length >= 1"),
+        ('{ do = "request", groups = [{ name = "a", calls = [{ path = "x" }] }] }', "path"),
+        ('{ do = "request", rate = 0, groups = [{ name = "a", calls = [{ path = "/" }] }] }', "rate"),
+    ):
+        file = tmp_path / "plan.toml"
+        file.write_text(
+            'name = "x"\nclients = 1\n[[phases]]\nname = "a"\nactivities = [{ do = "open" }]\n'
+            f'[[phases]]\nname = "b"\nactivities = [{activity}]\n'
+        )
+        with pytest.raises(BadPlan, match=words):
+            read_plan(file)
