@@ -31,6 +31,7 @@ from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
+from gateway_node.services.keys import Keys
 from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
@@ -69,6 +70,7 @@ from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.deliveries import DeliveryStore
 from storage.files import FileStore
+from storage.keys import KeyStore
 from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
@@ -314,6 +316,7 @@ class Node:
                 chat=self._chat,
                 lms=self._lms,
                 accounts=accounts,
+                keys=Keys(KeyStore(self._database)),
                 post=self._post,
                 authoriser=self.core.authoriser,
                 limits=Limits(

@@ -76,9 +76,9 @@ class UserStore:
         await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
 
     async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
-        """A new password in place of this one; `False`: it was another by then. `verified`: so is the address."""
-        done = await self._database.execute(_SQL["replace_password"], user_id, old_hash, new_hash, verified)
-        return done != "UPDATE 0"
+        """A new password in place of this one; `False`: it was another by then. `verified`: by a link, so the address is
+        the user's, and their API keys are revoked."""
+        return bool(await self._database.fetchval(_SQL["replace_password"], user_id, old_hash, new_hash, verified))
 
     async def verified(self, user_id: UUID) -> None:
         """The address is the user's. Once more is fine."""

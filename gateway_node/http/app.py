@@ -21,6 +21,7 @@ from gateway_node.http import (
     accounts,
     files,
     health,
+    keys,
     messages,
     people,
     pins,
@@ -43,7 +44,7 @@ from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
 API = (
-    *(accounts, recovery, rooms, messages, reactions, pins, search, reading, people, files),
+    *(accounts, recovery, keys, rooms, messages, reactions, pins, search, reading, people, files),
     *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
     *(push, server_api, web),
 )

@@ -98,7 +98,7 @@ class Recovery:
             await self._deliveries.letter(user.id, "password.reset")
 
     async def reset(self, token: str, password: str) -> None:
-        """A new password, by a link. Every login ends: one of them may be why."""
+        """A new password, by a link. Every login and every API key ends: one of them may be why."""
         user_id, mark = self._tokens.read(token, "reset")
         user = await asked(self._users.by_id(user_id))
         if user is None or user.disabled_at is not None or not hmac.compare_digest(mark, _mark(user.password_hash)):
