@@ -29,8 +29,8 @@ PLACES = {
 KEYS = """
 ## With an API key
 
-A key may what its owner may, over HTTP, as far as its scopes go: `read` is what is asked with GET, `write` all else, `links`
-the short links. What no key may, whatever its scopes: {by_login}.
+A key may what its owner may, over HTTP, as far as its scopes go: `read` is what is asked with GET, `write` all else,
+`links` the short links. What no key may, whatever its scopes: {by_login}.
 """
 
 

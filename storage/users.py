@@ -14,6 +14,9 @@ from storage.queries import load
 _SQL = load("users")
 
 
+NO_PASSWORD = "!"  # noqa: S105 - the hash of who has none: no password matches it
+
+
 class EmailTaken(Exception):
     """Another user has this address."""
 
@@ -76,8 +79,8 @@ class UserStore:
         await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
 
     async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
-        """A new password in place of this one; `False`: it was another by then. `verified`: by a link, so the address is
-        the user's, and their API keys are revoked."""
+        """A new password in place of this one; `False`: it was another by then. `verified`: by a link, so the address
+        is the user's, and their API keys are revoked."""
         return bool(await self._database.fetchval(_SQL["replace_password"], user_id, old_hash, new_hash, verified))
 
     async def verified(self, user_id: UUID) -> None:

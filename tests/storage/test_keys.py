@@ -55,9 +55,7 @@ async def test_a_key_ends_by_itself_and_with_its_owner(keys: KeyStore, database:
     assert [each.name for each in await keys.list(ada.id)] == ["over", "good"]
 
 
-async def test_no_key_is_stored(
-    keys: KeyStore, ada: User, connection: asyncpg.Connection[asyncpg.Record]
-) -> None:
+async def test_no_key_is_stored(keys: KeyStore, ada: User, connection: asyncpg.Connection[asyncpg.Record]) -> None:
     await add(keys, ada, "a key that nobody knows")
     (row,) = await connection.fetch("select key_hash, prefix from api_keys")
     assert (row["key_hash"], row["prefix"]) == (sha256(b"a key that nobody knows").digest(), "a k")
