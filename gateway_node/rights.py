@@ -70,7 +70,7 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(PUBLIC, "page", "pageFile", "live", "ready", "metrics"),
     **_all(PUBLIC, "register", "login", "refreshLogin", "logout"),
     **_all(PUBLIC, "forgotPassword", "resetPassword", "verifyEmail"),
-    **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "countUnread"),
+    **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "getUser", "getAvatar", "countUnread"),
     **_all(ACCOUNT, "createRoom", "openDirectRoom", "listRooms", "findOpenRooms", "sendDirectMessage"),
     **_all(ROOM, "getRoom", "updateRoom", "archiveRoom", "restoreRoom", "joinRoom", "leaveRoom", "listMembers"),
     **_all(ROOM, "inviteMember", "removeMember", "setRole", "muteMember", "unmuteMember"),

@@ -33,6 +33,10 @@ class User(Struct, frozen=True):
     created_at: datetime
     disabled_at: datetime | None = None
     email_verified_at: datetime | None = None
+    bio: str = ""
+    locale: str = ""
+    time_zone: str = ""
+    avatar_id: UUID | None = None
 
 
 class UserStore:
@@ -102,4 +106,8 @@ def user_of(row: asyncpg.Record) -> User:
         row["created_at"],
         row["disabled_at"],
         row["email_verified_at"],
+        row["bio"],
+        row["locale"],
+        row["time_zone"],
+        row["avatar_id"],
     )
