@@ -117,7 +117,12 @@ def _build(shape: Shape) -> Litestar:
             components=Components(
                 security_schemes={
                     "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-                    "accessToken": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                    "accessToken": SecurityScheme(
+                        type="http",
+                        scheme="bearer",
+                        bearer_format="JWT",
+                        description="An access token, or an API key (`cw_…`) within its scopes.",
+                    ),
                 }
             ),
         ),

@@ -102,7 +102,9 @@ class Recovery:
         """A new password, by a link. Every login and every API key ends: one of them may be why."""
         user_id, mark = self._tokens.read(token, "reset")
         user = await asked(self._users.by_id(user_id))
-        if user is None or user.disabled_at is not None or not hmac.compare_digest(mark, _mark(user.password_hash)):
+        if user is None or user.disabled_at is not None or user.password_hash == NO_PASSWORD:
+            raise _no_link()
+        if not hmac.compare_digest(mark, _mark(user.password_hash)):
             raise _no_link()
         await self._set(user, password, keep=None, verified=True)
 
