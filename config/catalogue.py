@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 
-from config.sections import Secret, Settings, Url
+from config.sections import Issuer, Secret, Settings, Url
 
 PREFIX = "CHALKWIRE_"
 HIDDEN = "(hidden)"
@@ -53,6 +53,12 @@ def every_setting() -> Iterator[Setting]:
     """In the order of the page: as declared, depth first."""
     schema = Settings.model_json_schema()
     return _walk(Settings, (), schema, schema["$defs"])
+
+
+def every_option_of_an_issuer() -> Iterator[Setting]:
+    """Those of one table of `token.issuers`, by their names in it."""
+    schema = Issuer.model_json_schema()
+    return _walk(Issuer, (), schema, schema.get("$defs", {}))
 
 
 def _walk(

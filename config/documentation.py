@@ -15,8 +15,8 @@ from typing import Any
 
 from pydantic import ByteSize
 
-from config.catalogue import Setting, every_setting, size
-from config.sections import Settings
+from config.catalogue import Setting, every_option_of_an_issuer, every_setting, size
+from config.sections import Issuer, Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
@@ -59,6 +59,10 @@ def page() -> str:
         parts.append(_title(section))
         parts.append("| TOML | environment | takes | default | meaning |\n|---|---|---|---|---|")
         parts[-1] += "".join("\n" + _row(setting) for setting in settings) + "\n"
+        if section == ("token",):
+            parts.append(f"### token.issuers.&lt;name&gt;\n\n{Issuer.__doc__}\n")
+            parts.append("| TOML | takes | default | meaning |\n|---|---|---|---|")
+            parts[-1] += "".join("\n" + _option(setting) for setting in every_option_of_an_issuer()) + "\n"
     return "\n".join(parts)
 
 
@@ -70,13 +74,21 @@ def _title(section: tuple[str, ...]) -> str:
 
 
 def _row(setting: Setting) -> str:
-    cells = (
+    return _cells(
         f"`{setting.toml}`",
         f"`{setting.environment}`",
         setting.kind,
         _default(setting.field.default),
         setting.description,
     )
+
+
+def _option(setting: Setting) -> str:
+    default = "required" if setting.field.is_required() else _default(setting.field.default)
+    return _cells(f"`{setting.toml}`", setting.kind, default, setting.description)
+
+
+def _cells(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

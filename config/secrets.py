@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.catalogue import every_setting
-from config.sections import ChannelOptions, Settings
+from config.sections import ChannelOptions, Issuer, Settings
 from config.settings import SettingsError
 
 _SHORTEST = 32  # characters; 256 random bits take 43
@@ -76,7 +76,7 @@ def masked(settings: Settings) -> str:
         for part in setting.path:
             value = getattr(value, part)
         *table, name = setting.path
-        if name == "namespaces":
+        if name in ("namespaces", "issuers"):
             for prefix, options in value.items():
                 tables[(*setting.path, prefix)] = [f"{k} = {_toml(v)}" for k, v in _changed(options).items()]
             continue
@@ -89,7 +89,7 @@ def masked(settings: Settings) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _changed(options: ChannelOptions) -> dict[str, Any]:
+def _changed(options: ChannelOptions | Issuer) -> dict[str, Any]:
     return options.model_dump(exclude_defaults=True)
 
 
@@ -101,6 +101,8 @@ def _toml(value: Any) -> str:
     """A TOML value. TOML's basic strings are JSON's, but for U+007F, which JSON leaves as it is."""
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,18 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from config.catalogue import PREFIX, Setting, environment_name, every_setting
+from config.catalogue import PREFIX, Setting, environment_name, every_option_of_an_issuer, every_setting
 from config.sections import ChannelOptions, Settings
 
 __all__ = ["DEFAULT_FILE", "ChannelOptions", "Settings", "SettingsError", "load_settings"]
 
 DEFAULT_FILE = Path("chalkwire.toml")
 _LONGEST_SHOWN = 120  # characters of a bad value in a message
-_NAMESPACES = ("channel", "namespaces")
+_TABLES = {
+    ("channel", "namespaces"): '{"chat": {"history_size": 100}}',
+    ("token", "issuers"): '{"campus": {"issuer": "https://login.example"}}',
+}
+"""Settings that are tables of tables by a name that the user chooses, with an example of each."""
 
 
 class SettingsError(Exception):
@@ -67,7 +71,6 @@ class _Environment(BaseSettings, Settings):
 
 def _from_environment() -> dict[str, Any]:
     known = {setting.environment for setting in every_setting()}
-    namespaces = environment_name(_NAMESPACES)
     names = sorted(name for name, value in os.environ.items() if name.upper().startswith(PREFIX) and value)
     unknown = [name for name in names if name.upper() not in known]
     if unknown:
@@ -75,10 +78,18 @@ def _from_environment() -> dict[str, Any]:
     try:
         return EnvSettingsSource(_Environment)()
     except SourceError:
-        raise SettingsError(
-            f"{namespaces} is {_shown(os.environ.get(namespaces))}; it takes a JSON object with a table of options for "
-            'each prefix, such as {"chat": {"history_size": 100}}.'
-        ) from None
+        raise SettingsError("\n".join(_unreadable_tables())) from None
+
+
+def _unreadable_tables() -> Iterator[str]:
+    environment = {name.upper(): value for name, value in os.environ.items()}
+    for path, example in _TABLES.items():
+        name = environment_name(path)
+        value = environment.get(name)
+        try:
+            json.loads(value or "{}")
+        except ValueError:
+            yield f"{name} is {_shown(value)}; it takes a JSON object of tables by name, such as {example}."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -107,6 +118,8 @@ def _sentence(detail: ErrorDetails, settings: Mapping[tuple[str, ...], Setting])
     if detail["type"] == "extra_forbidden":
         return f"{_names(path)} is not a setting{_nearest('.'.join(path), (one.toml for one in settings.values()))}"
     setting = _described(path, settings)
+    if detail["type"] == "missing":
+        return f"{_names(path)} is missing."
     if setting is None:  # a section that is not a table
         return f"{_names(path)} is {_shown(detail['input'])}; it takes a table of settings."
     wanted = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"it takes {setting.kind}"
@@ -116,14 +129,17 @@ def _sentence(detail: ErrorDetails, settings: Mapping[tuple[str, ...], Setting])
 def _names(path: tuple[str, ...]) -> str:
     """By both names. A namespace's options are inside one variable; an item of a list is inside its setting."""
     toml = ".".join(part for part in path if not part.isdecimal())
-    variable = path[:2] if path[:2] == _NAMESPACES else toml.split(".")
+    variable = path[:2] if path[:2] in _TABLES else toml.split(".")
     return f"{environment_name(variable)} ({toml} in TOML)"
 
 
 def _described(path: tuple[str, ...], settings: Mapping[tuple[str, ...], Setting]) -> Setting | None:
     """The setting at `path` or above it; for an option of a namespace, the same option of `without_namespace`."""
-    if path[:2] == _NAMESPACES and len(path) > 3:
+    if path[:2] == ("channel", "namespaces") and len(path) > 3:
         path = ("channel", "without_namespace", *path[3:])
+    if path[:2] == ("token", "issuers") and len(path) > 3:
+        settings = {setting.path: setting for setting in every_option_of_an_issuer()}
+        path = path[3:]
     return next((settings[path[:n]] for n in range(len(path), 0, -1) if path[:n] in settings), None)
 
 

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 from msgspec.structs import replace
 
+from gateway_node.issuers import Issuers
 from gateway_node.tokens import TokenVerifier
 from realtime import codes
 from realtime.interfaces import Admission, Grant, Identity
@@ -50,11 +51,13 @@ class ChannelAuthoriser:
         tokens: TokenVerifier,
         standing: Standing,
         *,
+        issuers: Issuers | None = None,
         allow_anonymous: bool = False,
     ) -> None:
         self._namespaces = namespaces
         self._tokens = tokens
         self._standing = standing
+        self._issuers = issuers
         self._allow_anonymous = allow_anonymous
 
     async def connect(self, token: str) -> Identity:
@@ -67,7 +70,8 @@ class ChannelAuthoriser:
             if not self._allow_anonymous:
                 raise codes.DisconnectError(codes.MALFORMED)
             return Admission(Identity(user=""))
-        identity = self._tokens.connection(token)
+        issuer = self._issuers.of(token) if self._issuers is not None else None
+        identity = await issuer.identity(token) if issuer is not None else self._tokens.connection(token)
         if not identity.user and not self._allow_anonymous:
             raise codes.DisconnectError(codes.FORBIDDEN)
         channels = tuple(channel for channel in identity.channels if self._may_be_given(identity, channel))

@@ -22,6 +22,7 @@ from gateway_node.chat import Chat
 from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
 from gateway_node.http.services import Services, Shape
+from gateway_node.issuers import Issuers
 from gateway_node.limits import Buckets, Limits
 from gateway_node.lms import LMS
 from gateway_node.passwords import Passwords
@@ -31,6 +32,7 @@ from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.files import Files
+from gateway_node.services.keys import Keys
 from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.course_cache import CourseCache
@@ -69,6 +71,8 @@ from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.deliveries import DeliveryStore
 from storage.files import FileStore
+from storage.identities import IdentityStore
+from storage.keys import KeyStore
 from storage.lms.assignments import AssignmentStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
@@ -221,6 +225,12 @@ class Node:
             issuer=settings.token.issuer or "",
             leeway=settings.token.leeway,
         )
+        self._issuers = Issuers(
+            settings.token.issuers,
+            IdentityStore(self._database),
+            leeway=settings.token.leeway,
+            ended=self._session_ended,
+        )
         self._passwords = Passwords()
         accounts = Accounts(users, sessions, self._passwords, settings.token, self._session_ended)
         self.core = Core(
@@ -232,6 +242,7 @@ class Node:
                 namespaces,
                 self._tokens,
                 StandingStore(self._database),
+                issuers=self._issuers,
                 allow_anonymous=settings.client.allow_anonymous,
             ),
             namespaces,
@@ -314,6 +325,7 @@ class Node:
                 chat=self._chat,
                 lms=self._lms,
                 accounts=accounts,
+                keys=Keys(KeyStore(self._database)),
                 post=self._post,
                 authoriser=self.core.authoriser,
                 limits=Limits(
@@ -350,6 +362,7 @@ class Node:
         except (LogUnavailable, BrokerMisconfigured) as error:
             raise StartError(str(error)) from None
         await self._presence.start()
+        await self._issuers.start()
         try:
             await self._chat.start()
             await self._lms.start()
@@ -380,6 +393,7 @@ class Node:
         await self._server.drain(max(deadline - loop.time(), 1.0))
         await self._presence.stop()  # who goes with it was last seen now, which the chat writes down
         await self._post.stop()
+        await self._issuers.stop()
         await self._lms.stop()
         await self._chat.stop()
         await self._message_log.close()

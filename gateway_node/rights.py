@@ -20,6 +20,9 @@ CourseRole = Literal["student", "assistant", "teacher"]
 SCHOOL_ROLES: tuple[SchoolRole, ...] = ("student", "teacher", "assistant", "admin")
 COURSE_ROLES: tuple[CourseRole, ...] = ("student", "assistant", "teacher")
 
+Scope = Literal["read", "write", "links"]
+"""What an API key may: `read` what is asked with GET, `write` all else, and `links` the short links alone."""
+
 Place = Literal["public", "key", "account", "room", "school", "course"]
 """Where a right comes from. `public`: nobody is asked; `key`: the server's API key; `account`: any access token, for
 one's own things; `room`: a token, and the rules of the room; `school`: the role in the school; `course`: the role in
@@ -32,6 +35,8 @@ class Right(Struct, frozen=True):
     place: Place
     roles: frozenset[str] = frozenset()
     while_open: bool = False  # not in an archived course
+    scope: Scope | None = None  # of an API key; None: by the method
+    by_login: bool = False  # by no API key, whatever its scopes
 
 
 PUBLIC = Right("public")
@@ -53,6 +58,10 @@ def _open(right: Right) -> Right:
     return replace(right, while_open=True)
 
 
+def _by_login(right: Right) -> Right:
+    return replace(right, by_login=True)
+
+
 def _all(right: Right, *operations: str) -> dict[str, Right]:
     return dict.fromkeys(operations, right)
 
@@ -61,7 +70,7 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(PUBLIC, "page", "pageFile", "live", "ready", "metrics"),
     **_all(PUBLIC, "register", "login", "refreshLogin", "logout"),
     **_all(PUBLIC, "forgotPassword", "resetPassword", "verifyEmail"),
-    **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "countUnread"),
+    **_all(ACCOUNT, "me", "updateMe", "findUsers", "userStatus", "getUser", "getAvatar", "countUnread"),
     **_all(ACCOUNT, "createRoom", "openDirectRoom", "listRooms", "findOpenRooms", "sendDirectMessage"),
     **_all(ROOM, "getRoom", "updateRoom", "archiveRoom", "restoreRoom", "joinRoom", "leaveRoom", "listMembers"),
     **_all(ROOM, "inviteMember", "removeMember", "setRole", "muteMember", "unmuteMember"),
@@ -73,12 +82,14 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(KEY, "publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence"),
     **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
     # One's own
-    **_all(ACCOUNT, "listSessions", "endSession", "changePassword", "askVerification"),
+    **_all(_by_login(ACCOUNT), "listSessions", "endSession", "changePassword", "askVerification"),
+    **_all(_by_login(ACCOUNT), "createKey", "listKeys", "revokeKey"),
     **_all(ACCOUNT, "getPushKey", "subscribePush", "listPush", "unsubscribePush"),
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
     # The school
     **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit", "getSchoolReport", "exportSchoolReport", "getOutbox"),
+    **_all(_by_login(ADMINS), "listKeysOf", "revokeKeyOf"),
     # Courses
     **_all(TEACHERS, "createCourse"),
     **_all(ACCOUNT, "listCourses", "listMyCourses", "enrolByCode"),
@@ -168,6 +179,14 @@ class Standing(Struct, frozen=True):
         if self.course_role is not None:
             return self.course_status != "draft"
         return self.course_status == "published" and self.admission != "closed"
+
+
+def scope_of(operation: str, method: str) -> Scope | None:
+    """What an API key needs for an operation over HTTP; `None`: no key may."""
+    right = OPERATIONS.get(operation, PUBLIC)  # HEAD, which has no row, is as GET
+    if right.by_login:
+        return None
+    return right.scope or ("read" if method in ("GET", "HEAD") else "write")
 
 
 def require(right: Right, standing: Standing) -> None:

@@ -26,6 +26,14 @@ PLACES = {
 }
 
 
+KEYS = """
+## With an API key
+
+A key may what its owner may, over HTTP, as far as its scopes go: `read` is what is asked with GET, `write` all else,
+`links` the short links. What no key may, whatever its scopes: {by_login}.
+"""
+
+
 def page() -> str:
     parts = [HEAD]
     for title, table in (("Over HTTP", OPERATIONS), ("RPC", METHODS)):
@@ -44,7 +52,8 @@ def page() -> str:
             if rows:
                 parts.append(f"\n| {what} | {' | '.join(roles)} |\n|---|{'---|' * len(roles)}\n")
                 parts += [_row(name, right, roles) for name, right in rows.items()]
-    return "".join(parts)
+    by_login = ", ".join(f"`{name}`" for name, right in OPERATIONS.items() if right.by_login)
+    return "".join([*parts, KEYS.format(by_login=by_login)])
 
 
 def _row(name: str, right: Right, roles: tuple[str, ...]) -> str:

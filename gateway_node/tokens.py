@@ -367,6 +367,11 @@ def _checked_public_key(pem: str) -> tuple[Sequence[str], Key]:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadKey(f"not a public key in PEM form (-----BEGIN PUBLIC KEY-----): {error}") from None
+    return algorithms_of(key)
+
+
+def algorithms_of(key: object) -> tuple[Sequence[str], Key]:
+    """The algorithms that a public key can verify. Raises `BadKey`."""
     if isinstance(key, RSAPublicKey):
         if key.key_size < MIN_RSA_BITS:
             raise BadKey(f"an RSA key of {key.key_size} bits is too small: use {MIN_RSA_BITS} or more")

@@ -79,6 +79,11 @@ class FileStore:
         row = await self._database.fetchrow(_SQL["visible"], file_id, user_id)
         return _file(row) if row else None
 
+    async def avatar(self, user_id: UUID) -> File | None:
+        """The picture of somebody, which everybody may see."""
+        row = await self._database.fetchrow(_SQL["avatar"], user_id)
+        return _file(row) if row else None
+
     async def due(self, limit: int = SWEEP_PAGE) -> tuple[int, list[UUID]]:
         """The sweep's look at those whose time has come: how many there were (fewer than `limit`: that was all), and
         which are to go: remove their objects, then `forget` them.

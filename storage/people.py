@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from storage.database import Database
 from storage.queries import load
@@ -23,6 +23,20 @@ class Person(Struct, frozen=True):
     name: str
 
 
+class ProfileChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """What changes of a profile; an empty text, and null, is none. `avatar_id`: an image that the person uploaded."""
+
+    name: str | UnsetType = UNSET
+    bio: str | UnsetType = UNSET
+    locale: str | UnsetType = UNSET
+    time_zone: str | UnsetType = UNSET
+    avatar_id: UUID | UnsetType | None = UNSET
+
+
+class NoPicture(Exception):
+    """The file is not there, not the person's, or no image with a thumbnail."""
+
+
 class PeopleStore:
     """Every method raises `DatabaseUnavailable`."""
 
@@ -34,10 +48,27 @@ class PeopleStore:
         rows = await self._database.fetch(_SQL["find"], query.translate(_SPECIAL) + "%", query.lower(), limit)
         return [Person(row["id"], row["name"]) for row in rows]
 
-    async def rename(self, user_id: UUID, name: str) -> User | None:
-        """`None`: there is no such user."""
-        row = await self._database.fetchrow(_SQL["rename"], user_id, name)
+    async def get(self, user_id: UUID) -> User | None:
+        """`None`: there is no such user, or they are disabled."""
+        row = await self._database.fetchrow(_SQL["get"], user_id)
         return user_of(row) if row else None
+
+    async def update(self, user_id: UUID, change: ProfileChange) -> User | None:
+        """`None`: there is no such user. Raises `NoPicture`."""
+        async with self._database.transaction() as connection:
+            before = await connection.fetchrow(_SQL["lock"], user_id)
+            if before is None:
+                return None
+            avatar = before["avatar_id"] if isinstance(change.avatar_id, UnsetType) else change.avatar_id
+            if avatar != before["avatar_id"]:
+                if avatar is not None and await connection.fetchval(_SQL["take_avatar"], user_id, avatar) is None:
+                    raise NoPicture
+                await connection.execute(_SQL["give_up_avatar"], before["avatar_id"])
+            texts = (change.name, change.bio, change.locale, change.time_zone)
+            given = (None if isinstance(text, UnsetType) else text for text in texts)
+            row = await connection.fetchrow(_SQL["update"], user_id, *given, avatar)
+            assert row is not None, "it is locked"
+            return user_of(row)
 
     async def known_to(self, user_id: UUID, others: Sequence[UUID]) -> dict[UUID, datetime | None]:
         """Those of the others who share a room with the user, and when they were last seen."""

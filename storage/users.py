@@ -14,6 +14,9 @@ from storage.queries import load
 _SQL = load("users")
 
 
+NO_PASSWORD = "!"  # noqa: S105 - the hash of who has none: no password matches it
+
+
 class EmailTaken(Exception):
     """Another user has this address."""
 
@@ -30,6 +33,10 @@ class User(Struct, frozen=True):
     created_at: datetime
     disabled_at: datetime | None = None
     email_verified_at: datetime | None = None
+    bio: str = ""
+    locale: str = ""
+    time_zone: str = ""
+    avatar_id: UUID | None = None
 
 
 class UserStore:
@@ -76,9 +83,9 @@ class UserStore:
         await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
 
     async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
-        """A new password in place of this one; `False`: it was another by then. `verified`: so is the address."""
-        done = await self._database.execute(_SQL["replace_password"], user_id, old_hash, new_hash, verified)
-        return done != "UPDATE 0"
+        """A new password in place of this one; `False`: it was another by then. `verified`: by a link, so the address
+        is the user's, and their API keys are revoked."""
+        return bool(await self._database.fetchval(_SQL["replace_password"], user_id, old_hash, new_hash, verified))
 
     async def verified(self, user_id: UUID) -> None:
         """The address is the user's. Once more is fine."""
@@ -99,4 +106,8 @@ def user_of(row: asyncpg.Record) -> User:
         row["created_at"],
         row["disabled_at"],
         row["email_verified_at"],
+        row["bio"],
+        row["locale"],
+        row["time_zone"],
+        row["avatar_id"],
     )

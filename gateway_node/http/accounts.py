@@ -18,6 +18,7 @@ from gateway_node.http.problems import BEARER, Trouble, answer, unavailable
 from gateway_node.http.services import services_of
 from gateway_node.passwords import PasswordsBusy
 from gateway_node.services.accounts import Login, LoginRefused, RefreshRefused
+from storage.people import ProfileChange
 from storage.users import EmailTaken, User
 
 AnyRequest = Request[Any, Any, Any]
@@ -55,10 +56,6 @@ class RefreshToken(Struct, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class ProfileChange(Struct, forbid_unknown_fields=True):
-    name: str
-
-
 class Profile(Struct):
     id: UUID
     email: str
@@ -66,6 +63,10 @@ class Profile(Struct):
     role: str
     created_at: datetime
     email_verified: bool
+    bio: str
+    locale: str
+    time_zone: str
+    avatar_id: UUID | None
 
 
 class OpenSession(Struct):
@@ -132,9 +133,9 @@ async def me(request: AnyRequest) -> Response[Profile]:
 
 @patch("/me", operation_id="updateMe", security=[{"accessToken": []}])
 async def update(request: AnyRequest, data: JSONBody[ProfileChange]) -> Response[Profile]:
-    """Change one's name."""
+    """Change one's profile."""
     identity = await bearer(request)
-    user = await services_of(request).chat.people.rename(identity, data.name)
+    user = await services_of(request).chat.people.update(identity, data)
     return Response(_profile(user), headers=NO_STORE)
 
 
@@ -170,7 +171,18 @@ async def end_session(request: AnyRequest, session_id: FromPath[UUID]) -> None:
 
 
 def _profile(user: User) -> Profile:
-    return Profile(user.id, user.email, user.name, user.role, user.created_at, user.email_verified_at is not None)
+    return Profile(
+        user.id,
+        user.email,
+        user.name,
+        user.role,
+        user.created_at,
+        user.email_verified_at is not None,
+        user.bio,
+        user.locale,
+        user.time_zone,
+        user.avatar_id,
+    )
 
 
 def _refused(request: AnyRequest, error: Exception) -> Response[bytes]:

@@ -21,6 +21,7 @@ from gateway_node.http import (
     accounts,
     files,
     health,
+    keys,
     messages,
     people,
     pins,
@@ -43,7 +44,7 @@ from gateway_node.http.services import Services, Shape
 from realtime.protocol import ClientInfo
 
 API = (
-    *(accounts, recovery, rooms, messages, reactions, pins, search, reading, people, files),
+    *(accounts, recovery, keys, rooms, messages, reactions, pins, search, reading, people, files),
     *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
     *(push, server_api, web),
 )
@@ -116,7 +117,12 @@ def _build(shape: Shape) -> Litestar:
             components=Components(
                 security_schemes={
                     "apiKey": SecurityScheme(type="apiKey", name="X-API-Key", security_scheme_in="header"),
-                    "accessToken": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                    "accessToken": SecurityScheme(
+                        type="http",
+                        scheme="bearer",
+                        bearer_format="JWT",
+                        description="An access token, or an API key (`cw_…`) within its scopes.",
+                    ),
                 }
             ),
         ),

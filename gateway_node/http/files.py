@@ -106,7 +106,17 @@ async def describe(
 @get("/files/{file_id:uuid}/thumbnail", operation_id="fileThumbnail", security=[{"accessToken": []}, {}])
 async def thumbnail(request: AnyRequest, file_id: FromPath[UUID], ticket: Ticket = "") -> Response[bytes]:
     """A small picture of an image: WebP, at most 400 x 400 pixels."""
-    file = await _asked_for(request, file_id, ticket)
+    return await _thumbnail(request, await _asked_for(request, file_id, ticket))
+
+
+@get("/users/{user_id:uuid}/avatar", operation_id="getAvatar", security=[{"accessToken": []}])
+async def avatar(request: AnyRequest, user_id: FromPath[UUID]) -> Response[bytes]:
+    """A small picture of somebody: WebP, at most 400 x 400 pixels."""
+    user_id_of(await bearer(request))
+    return await _thumbnail(request, await services_of(request).chat.files.avatar(user_id))
+
+
+async def _thumbnail(request: AnyRequest, file: File) -> Response[bytes]:
     etag = _etag(file)
     headers = {"Cache-Control": CACHED, "ETag": etag, "Content-Security-Policy": POLICY}
     if _has(request, etag):
@@ -177,7 +187,7 @@ def _empty(request: AnyRequest, _error: Exception) -> Response[bytes]:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[upload, download, describe, thumbnail, link],
+        route_handlers=[upload, download, describe, thumbnail, avatar, link],
         guards=[limit_address],
         exception_handlers={FileTooLarge: _too_large, EmptyFile: _empty, UploadsBusy: unavailable},
         tags=["Files"],

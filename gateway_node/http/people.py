@@ -6,13 +6,14 @@ from typing import Annotated
 from uuid import UUID
 
 from litestar import Router, get
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
 from gateway_node.http.accounts import AnyRequest
 from gateway_node.http.guards import bearer, limit_address
 from gateway_node.http.services import services_of
 from gateway_node.services.people import MAX_ASKED, MAX_QUERY, Status
+from gateway_node.services.profiles import Public
 from storage.people import Person
 
 Query = Annotated[
@@ -49,5 +50,11 @@ async def status(request: AnyRequest, ids: Ids) -> Statuses:
     return Statuses(await services_of(request).chat.people.status(identity, ids))
 
 
+@get("/users/{user_id:uuid}", operation_id="getUser", security=[{"accessToken": []}])
+async def get_user(request: AnyRequest, user_id: FromPath[UUID]) -> Public:
+    """What everybody may know of somebody."""
+    return await services_of(request).chat.people.get(await bearer(request), user_id)
+
+
 def router() -> Router:
-    return Router(path="/v1", route_handlers=[find, status], guards=[limit_address], tags=["People"])
+    return Router(path="/v1", route_handlers=[find, status, get_user], guards=[limit_address], tags=["People"])

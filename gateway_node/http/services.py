@@ -16,6 +16,7 @@ from gateway_node.lms import LMS
 from gateway_node.post import Post
 from gateway_node.retries import Digests
 from gateway_node.services.accounts import Accounts
+from gateway_node.services.keys import Keys
 from realtime.interfaces import Authoriser, PresenceStats
 from realtime.protocol import ClientInfo, HistoryResult, StreamPosition
 
@@ -105,6 +106,7 @@ class Services:
     chat: Chat
     lms: LMS
     accounts: Accounts
+    keys: Keys
     post: Post
     authoriser: Authoriser
     limits: Limits

@@ -12,6 +12,7 @@ from gateway_node.rpc.method import method
 from gateway_node.services.people import MAX_ASKED, People
 from realtime.core import RPC
 from realtime.interfaces import Identity
+from storage.people import ProfileChange
 
 
 class FindUsers(Struct):
@@ -33,7 +34,7 @@ def methods(people: People) -> Mapping[str, RPC]:
         return {"users": await people.find(identity, params.query)}
 
     async def update(identity: Identity, params: UpdateUser) -> object:
-        user = await people.rename(identity, params.name)
+        user = await people.update(identity, ProfileChange(name=params.name))
         return {"id": user.id, "name": user.name}
 
     async def status(identity: Identity, params: GetStatus) -> object:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from gateway_node.passwords import Passwords
 from gateway_node.tokens import mint_connection
 from storage.sessions import ReuseDetected, Session, SessionEnded, SessionStore
-from storage.users import EmailTaken, User, UserStore
+from storage.users import NO_PASSWORD, EmailTaken, User, UserStore
 
 if TYPE_CHECKING:
     from config.sections import Token
@@ -139,7 +139,9 @@ class Accounts:
 
     async def _owner(self, email: str, password: str) -> User | None:
         user = await self._users.by_email(email)
-        verdict = await self._passwords.verify(user.password_hash if user else None, password)
+        # Who has no password takes as long to refuse as who has no account.
+        stored = user.password_hash if user and user.password_hash != NO_PASSWORD else None
+        verdict = await self._passwords.verify(stored, password)
         if user is None or not verdict.matches:
             return None
         if verdict.rehash:

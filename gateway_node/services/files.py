@@ -191,6 +191,14 @@ class Files:
             raise codes.NOT_FOUND.saying("no such file")
         return file
 
+    async def avatar(self, user_id: UUID) -> File:
+        """The picture of somebody; of it, everybody may have the thumbnail."""
+        with _as_codes():
+            file = await self._store.avatar(user_id)
+        if file is None:
+            raise codes.NOT_FOUND.saying("there is no picture of them")
+        return file
+
     async def read(self, file: File, part: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
         """Its bytes, all or the `part` from an offset up to another."""
         with _as_codes():

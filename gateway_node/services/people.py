@@ -11,17 +11,18 @@ from uuid import UUID
 import structlog
 from msgspec import Struct
 
+from gateway_node.services.profiles import Public, checked
 from gateway_node.services.rooms import user_id_of
+from gateway_node.services.stores import asked
 from presence import Away, Online, Pipe
 from realtime import codes
 from realtime.interfaces import Identity
 from storage.database import DatabaseUnavailable
-from storage.people import PeopleStore, Person
+from storage.people import NoPicture, PeopleStore, Person, ProfileChange
 from storage.users import User
 
 MAX_FOUND = 20
 MAX_ASKED = 100  # users in one question for their status
-MAX_NAME = 100  # characters
 MAX_QUERY = 255  # characters: an address has no more
 SEEN_PERIOD = 2.0  # s between two notes of who has gone
 MAX_UNNOTED = 100_000  # users who have gone while PostgreSQL is away
@@ -58,20 +59,25 @@ class People:
         except DatabaseUnavailable:
             raise codes.INTERNAL from None
 
-    async def rename(self, identity: Identity, name: str) -> User:
-        """Change one's own name. Tokens say the old one until they are refreshed."""
-        name = name.strip()
-        if not 1 <= len(name) <= MAX_NAME or _CONTROL.search(name):
-            raise codes.BAD_REQUEST.at(
-                "/name", f"a name has 1 to {MAX_NAME} characters, without line breaks and control"
-            )
+    async def update(self, identity: Identity, change: ProfileChange) -> User:
+        """Change one's own profile. Tokens say the old name until they are refreshed."""
         try:
-            user = await self._store.rename(user_id_of(identity), name)
-        except DatabaseUnavailable:
-            raise codes.INTERNAL from None
+            user = await asked(self._store.update(user_id_of(identity), checked(change)))
+        except NoPicture:
+            raise codes.BAD_REQUEST.at("/avatar_id", "an image that you have uploaded is wanted") from None
         if user is None:
             raise codes.NOT_FOUND.saying("the token names no account of this server")
         return user
+
+    async def get(self, identity: Identity, user_id: UUID) -> Public:
+        """What everybody may know of somebody who is not disabled."""
+        user_id_of(identity)
+        user = await asked(self._store.get(user_id))
+        if user is None:
+            raise codes.NOT_FOUND.saying("there is no such user")
+        return Public(
+            str(user.id), user.name, user.bio, f"/v1/users/{user.id}/avatar" if user.avatar_id is not None else ""
+        )
 
     async def status(self, identity: Identity, user_ids: Sequence[UUID]) -> dict[str, Status]:
         """Who of these is online, and when they were last seen; those with whom no room is shared are left out."""

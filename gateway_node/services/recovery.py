@@ -22,7 +22,7 @@ from gateway_node.services.stores import asked
 from realtime import codes
 from realtime.interfaces import Clock, Identity
 from storage.sessions import SessionStore
-from storage.users import User, UserStore
+from storage.users import NO_PASSWORD, User, UserStore
 
 RESET_TTL = 3600  # s
 VERIFY_TTL = 3 * 86400  # s
@@ -90,18 +90,21 @@ class Recovery:
         return "mail" in self._deliveries.ways
 
     async def forgotten(self, email: str) -> None:
-        """Send a link to whoever has this address. Whether anybody has is not said."""
+        """Send a link to whoever has this address. Whether anybody has is not said. People of another issuer's have no
+        password and get none: they are out when they are out there."""
         if not self.available:
             raise _no_mail()
         user = await asked(self._users.by_email(email))
-        if user is not None:
+        if user is not None and user.password_hash != NO_PASSWORD:
             await self._deliveries.letter(user.id, "password.reset")
 
     async def reset(self, token: str, password: str) -> None:
-        """A new password, by a link. Every login ends: one of them may be why."""
+        """A new password, by a link. Every login and every API key ends: one of them may be why."""
         user_id, mark = self._tokens.read(token, "reset")
         user = await asked(self._users.by_id(user_id))
-        if user is None or user.disabled_at is not None or not hmac.compare_digest(mark, _mark(user.password_hash)):
+        if user is None or user.disabled_at is not None or user.password_hash == NO_PASSWORD:
+            raise _no_link()
+        if not hmac.compare_digest(mark, _mark(user.password_hash)):
             raise _no_link()
         await self._set(user, password, keep=None, verified=True)
 

@@ -18,6 +18,10 @@ where f.id = $1 and f.ready and f.removed_at is null
   and (f.message_id is not null or f.owner_id = $2
        or (f.attached and (f.audience = 'course' or m.role in ('owner', 'moderator'))))
 
+-- name: avatar
+select f.* from users u join files f on f.id = u.avatar_id
+where u.id = $1 and u.disabled_at is null and f.ready and f.removed_at is null
+
 -- name: forget
 delete from files where id = $1
 
@@ -25,7 +29,8 @@ delete from files where id = $1
 with due as (
     select f.id, f.attached or exists (
         select from channels c join messages m on m.channel_id = c.id and m.id = f.message_id
-        where c.name = 'room:' || f.room_id and m.deleted_at is null) as carried
+        where c.name = 'room:' || f.room_id and m.deleted_at is null)
+        or exists (select from users u where u.avatar_id = f.id) as carried
     from files f where f.sweep_at <= now()
     order by f.sweep_at limit $1 for update of f skip locked)
 update files f

@@ -23,8 +23,16 @@ update users set disabled_at = null where id = $1 returning *
 update users set password_hash = $2 where id = $1
 
 -- name: replace_password
-update users set password_hash = $3, email_verified_at = case when $4 then coalesce(email_verified_at, now()) else email_verified_at end
-where id = $1 and password_hash = $2
+-- By a link ($4) it may be somebody else who knew the old one, and what they have made opens nothing any more.
+with changed as (
+    update users
+    set password_hash = $3, email_verified_at = case when $4 then coalesce(email_verified_at, now()) else email_verified_at end
+    where id = $1 and password_hash = $2
+    returning id
+), revoked as (
+    delete from api_keys k using changed c where k.user_id = c.id and $4
+)
+select count(*) from changed
 
 -- name: verified
 update users set email_verified_at = coalesce(email_verified_at, now()) where id = $1

@@ -102,7 +102,7 @@ async def test_bad_requests_over_http(server: Server) -> None:
             assert (await ann.http("GET", path)).status == 400, path
         many = "&".join(f"id={uuid.UUID(int=n)}" for n in range(101))
         assert (await ann.http("GET", f"/v1/users/status?{many}")).status == 400
-        for body, pointer in (({}, "/name"), ({"name": 1}, "/name"), ({"name": " "}, "/name"), ({"x": 1}, "/x")):
+        for body, pointer in (({"name": 1}, "/name"), ({"name": " "}, "/name"), ({"x": 1}, "/x")):
             answer = await ann.http("PATCH", "/v1/me", body)
             assert answer.status == 422, answer.body
             assert pointer in answer.pointers or "/name" in answer.pointers

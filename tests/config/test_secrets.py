@@ -72,6 +72,17 @@ def test_masked_settings_are_toml_that_gives_the_same_settings() -> None:
         overrides={
             "client": {"allowed_origins": ["https://a\x7f\u2603"], "outbox": "2MiB"},
             "channel": {"namespaces": {"chat": {"presence": True}, "a.b": {}}},
+            "token": {
+                "issuers": {
+                    "campus": {
+                        "issuer": "https://login.example",
+                        "jwks_url": "http://localhost:1/keys",
+                        "audience": "chalkwire",
+                        "algorithms": "ES256,EdDSA",
+                        "roles": {'a.b "c"': "teacher"},
+                    }
+                }
+            },
         }
     )
     assert Settings.model_validate(tomllib.loads(masked(settings))) == settings

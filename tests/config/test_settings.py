@@ -20,6 +20,8 @@ from realtime.namespaces import BUILT_IN, ChannelOptions
 
 pytestmark = pytest.mark.usefixtures("clean")
 
+CAMPUS = {"issuer": "https://login.example", "jwks_url": "https://login.example/keys", "audience": "chalkwire"}
+
 
 def refusal(**overrides: Any) -> str:
     with pytest.raises(SettingsError) as caught:
@@ -67,6 +69,15 @@ class TestSources:
             "news": Configured(),
             "live": Configured(),
         }
+
+    def test_issuers_of_the_file_and_the_environment(self, clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (clean / "chalkwire.toml").write_text(
+            "[token.issuers.campus]\nissuer = 'https://login.example'\njwks_url = 'https://login.example/keys'\n"
+            "audience = 'chalkwire'\nroles = {staff = 'teacher'}\n"
+        )
+        monkeypatch.setenv("CHALKWIRE_TOKEN__ISSUERS", '{"campus": {"algorithms": ["ES256"], "role_claim": "role"}}')
+        campus = load_settings().token.issuers["campus"]
+        assert (campus.algorithms, campus.role_claim, campus.roles) == (("ES256",), "role", {"staff": "teacher"})
 
     def test_an_empty_variable_is_unset(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CHALKWIRE_DATABASE__URL", "")
@@ -196,6 +207,38 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["", "x", "a b", "a:b", "$a"])
     def test_a_bad_name_of_a_namespace(self, name: str) -> None:
         assert "cannot name a namespace" in refusal(channel={"namespaces": {name: {}}})
+
+    @pytest.mark.parametrize("value", ["{", "5", '"campus"'])
+    def test_issuers_that_are_no_table(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert refusal_of(monkeypatch, TOKEN__ISSUERS=value).startswith("CHALKWIRE_TOKEN__ISSUERS ")
+
+    @pytest.mark.parametrize(
+        ("changes", "refused"),
+        [
+            ({"jwks_url": "http://login.example/keys"}, "http:// only to this machine"),
+            ({"jwks_url": "http://localhost.example/keys"}, "http:// only to this machine"),
+            ({"jwks_url": "file:///keys"}, "a URL such as https://login.example/keys is wanted"),
+            ({"algorithms": ["HS256"]}, "it takes a list (a,b in the environment) of RS256"),
+            ({"algorithms": []}, "it takes a list"),
+            ({"audience": ""}, "it takes a text of 1 characters or more"),
+            ({"roles": {"x": "headmaster"}}, "it takes a table"),
+            ({"jwks_ur": "x"}, "(token.issuers.campus.jwks_ur in TOML) is not a setting"),
+        ],
+        ids=str,
+    )
+    def test_an_option_of_an_issuer(self, changes: dict[str, Any], refused: str) -> None:
+        assert refused in refusal(token={"issuers": {"campus": CAMPUS | changes}})
+
+    def test_an_issuer_without_an_audience(self) -> None:
+        without = {name: value for name, value in CAMPUS.items() if name != "audience"}
+        assert refusal(token={"issuers": {"campus": without}}) == (
+            "CHALKWIRE_TOKEN__ISSUERS (token.issuers.campus.audience in TOML) is missing."
+        )
+
+    def test_issuers_that_cannot_be_told_apart(self) -> None:
+        assert "have the same" in refusal(token={"issuers": {"campus": CAMPUS, "again": CAMPUS}})
+        assert "cannot name an issuer" in refusal(token={"issuers": {"a b": CAMPUS}})
+        assert "which is this server" in refusal(token={"issuer": CAMPUS["issuer"], "issuers": {"campus": CAMPUS}})
 
     def test_secrets_and_passwords_are_not_repeated(self) -> None:
         text = refusal(

@@ -7,13 +7,15 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from gateway_node.services.mail import TEMPLATES
+from gateway_node.services.recovery import RecoveryTokens
 from loadtest.server import Server
+from storage.users import NO_PASSWORD
 from tests.chat.conftest import SETTINGS
 from tests.chat.person import Person
 from tests.lms.school import enrol, execute, ok, published_course, school
@@ -217,3 +219,16 @@ def test_every_kind_that_is_told_has_a_letter() -> None:
 
     named = {path.stem for path in Path(TEMPLATES).iterdir()}
     assert named == {*get_args(Kind), "password.reset", "email.verification"}
+
+
+async def test_people_of_another_issuer_get_no_password_by_mail(server: Server) -> None:
+    """They have none; with one they would come in when their issuer lets them no more."""
+    async with school(server, "ann") as (ann,):
+        address = await address_of(ann)
+        await execute(server, "update users set password_hash = $2 where email = $1", address, NO_PASSWORD)
+        assert (await post(server, "/v1/auth/forgotten", {"email": address})).status_code == 202
+        letters = "select from deliveries where user_id = $1::text::uuid and kind = 'password.reset'"
+        assert await execute(server, letters, ann.id) == []
+        link = RecoveryTokens(server.secret).for_reset(UUID(ann.id), NO_PASSWORD)
+        refused = await post(server, "/v1/auth/password", {"token": link, "password": "a new password"})
+        assert refused.status_code == 422

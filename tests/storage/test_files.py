@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,6 +10,7 @@ from storage.database import Database
 from storage.files import File, FileStore
 from storage.log.append import append_batch
 from storage.messages import MessageStore
+from storage.people import NoPicture, PeopleStore, ProfileChange
 from storage.users import UserStore
 
 pytestmark = pytest.mark.integration
@@ -207,3 +209,95 @@ async def test_a_sweep_goes_by_pages(room: Room) -> None:
         if not count:
             break
     assert (seen, counts) == (wanted, [2, 2, 1, 0])
+
+
+# --- pictures of people -----------------------------------------------------------------------------------------------
+
+
+class Portraits:
+    """Of Ann: pictures that she has uploaded to the room."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.people = PeopleStore(room.database)
+
+    async def upload(self, *, thumbnail: bool = True) -> File:
+        file_id = uuid4()
+        assert await self.room.files.begin(file_id, self.room.id, self.room.ann, "me.png")
+        file = await self.room.files.finish(
+            file_id, content_type="image/png", size=5, sha256=b"x" * 32, thumbnail=thumbnail
+        )
+        assert file is not None
+        return file
+
+    async def show(self, file_id: UUID | None, person: UUID | None = None) -> None:
+        await self.people.update(person or self.room.ann, ProfileChange(avatar_id=file_id))
+
+    async def shown(self) -> UUID | None:
+        file = await self.room.files.avatar(self.room.ann)
+        return file.id if file else None
+
+
+async def test_a_picture_of_somebody_stays_until_they_have_another(room: Room) -> None:
+    portraits = Portraits(room)
+    first, second = await portraits.upload(), await portraits.upload()
+    await portraits.show(first.id)
+    await room.in_time(29 * DAY)
+    assert await room.swept() == {second.id}, "nobody wants the other one, and the first is not looked at yet"
+    await room.in_time(2 * DAY)
+    assert first.id not in await room.swept(), "looked at, and found to be wanted"
+    assert await portraits.shown() == first.id
+
+    third = await portraits.upload()
+    await portraits.show(third.id)
+    assert await room.swept() == {first.id}
+    assert await portraits.shown() == third.id
+    await portraits.show(None)
+    assert await room.swept() >= {third.id}
+    assert await portraits.shown() is None
+
+
+async def test_a_picture_that_a_message_carries_outlives_its_place_in_a_profile(room: Room) -> None:
+    portraits = Portraits(room)
+    file = await portraits.upload()
+    await room.say(await room.name(file))
+    await portraits.show(file.id)
+    await portraits.show(None)
+    assert await room.swept() == set()
+    assert await room.files.visible(file.id, room.ben) is not None
+
+
+async def test_only_a_picture_of_ones_own_can_be_shown(room: Room) -> None:
+    portraits = Portraits(room)
+    good, text, gone = await portraits.upload(), await portraits.upload(thumbnail=False), await portraits.upload()
+    await portraits.show(good.id)
+    await room.database.execute("update files set removed_at = now() where id = $1", gone.id)
+    for person, file_id in ((room.ben, good.id), (room.ann, text.id), (room.ann, gone.id), (room.ann, uuid4())):
+        with pytest.raises(NoPicture):
+            await portraits.show(file_id, person)
+    assert await portraits.shown() == good.id
+    await UserStore(room.database).disable(room.ann)
+    assert await portraits.shown() is None
+
+
+async def test_the_sweep_and_a_new_picture_at_the_same_moment(room: Room) -> None:
+    """Whichever comes first: nobody's picture is removed."""
+    portraits = Portraits(room)
+    for _ in range(10):
+        file = await portraits.upload()
+        await room.in_time(31 * DAY)
+        swept, shown = await asyncio.gather(room.swept(), portraits.show(file.id), return_exceptions=True)
+        assert isinstance(swept, set)
+        assert (file.id in swept) == isinstance(shown, NoPicture)
+        await portraits.show(None)
+
+
+async def test_whose_picture_a_file_is_takes_no_scan(room: Room) -> None:
+    await room.database.execute(
+        "insert into users (email, password_hash, role) "
+        "select n || '@example.org', 'x', 'student' from generate_series(1, 3000) n"
+    )
+    await room.database.execute("analyze users")
+    file = await Portraits(room).upload()
+    plan = await room.database.fetch("explain select from users where avatar_id = $1::uuid", file.id)
+    assert "users_by_avatar" in "".join(row[0] for row in plan)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from storage.database import Database
-from storage.people import _SQL, PeopleStore, Person
+from storage.people import _SQL, PeopleStore, Person, ProfileChange
 from storage.users import UserStore
 from tests.storage.talk import talk, user
 
@@ -76,11 +76,11 @@ async def test_names_are_found_by_the_index(people: PeopleStore, database: Datab
 
 async def test_a_new_name(people: PeopleStore, database: Database) -> None:
     user_id = await user(database, "Ada")
-    renamed = await people.rename(user_id, "Ada Lovelace")
+    renamed = await people.update(user_id, ProfileChange(name="Ada Lovelace"))
     assert renamed is not None
     assert (renamed.id, renamed.name) == (user_id, "Ada Lovelace")
     assert await names(people, "ada l") == ["Ada Lovelace"]
-    assert await people.rename(uuid4(), "Nobody") is None
+    assert await people.update(uuid4(), ProfileChange(name="Nobody")) is None
 
 
 async def test_whom_one_knows(people: PeopleStore, database: Database) -> None:

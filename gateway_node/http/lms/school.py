@@ -6,12 +6,13 @@ from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
-from litestar import Response, Router, get, put
+from litestar import Response, Router, delete, get, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
-from gateway_node.http.accounts import AnyRequest
+from gateway_node.http.accounts import NO_STORE, AnyRequest
 from gateway_node.http.guards import limit_address
+from gateway_node.http.keys import ApiKeys
 from gateway_node.http.lists import MAX_PAGE, Limit, page
 from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.services import services_of
@@ -41,6 +42,18 @@ async def set_role(request: AnyRequest, user_id: FromPath[UUID], data: JSONBody[
     await services_of(request).lms.school.set_role(caller_of(request).user_id, user_id, data.role)
 
 
+@get("/school/people/{user_id:uuid}/keys", operation_id="listKeysOf")
+async def keys(request: AnyRequest, user_id: FromPath[UUID]) -> Response[ApiKeys]:
+    """Somebody's API keys, by how they begin."""
+    return Response(ApiKeys(await services_of(request).keys.list(user_id)), headers=NO_STORE)
+
+
+@delete("/school/people/{user_id:uuid}/keys/{key_id:uuid}", operation_id="revokeKeyOf")
+async def revoke_key(request: AnyRequest, user_id: FromPath[UUID], key_id: FromPath[UUID]) -> None:
+    """Revoke somebody's API key."""
+    await services_of(request).keys.revoke_of(caller_of(request).user_id, user_id, key_id)
+
+
 @get("/school/audit", operation_id="listAudit")
 async def audit(
     request: AnyRequest, before: Before = None, subject: Subject = None, limit: Limit = MAX_PAGE
@@ -59,7 +72,7 @@ async def outbox(request: AnyRequest) -> Response[Outbox]:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[people, set_role, audit, outbox],
+        route_handlers=[people, set_role, keys, revoke_key, audit, outbox],
         guards=[limit_address, enforce],
         security=[{"accessToken": []}],
         tags=["School"],

@@ -116,6 +116,7 @@ def make_services(**changes: Any) -> Services:
         "chat": None,
         "lms": None,
         "accounts": None,
+        "keys": None,
         "post": None,
         "authoriser": ChannelAuthoriser(Namespaces(), TokenVerifier(SECRET), NoStores()),
         "limits": Limits(Buckets(None)),

@@ -102,7 +102,10 @@ async def test_register_log_in_and_be_known(world: World) -> None:
     made = await world.register(name="Alice")
     assert made.status_code == 201
     assert made.headers["location"] == "/v1/me"
-    assert made.json().keys() == {"id", "email", "name", "role", "created_at", "email_verified"}
+    assert made.json().keys() == {
+        *("id", "email", "name", "role", "created_at", "email_verified"),
+        *("bio", "locale", "time_zone", "avatar_id"),
+    }
     assert (made.json()["email"], made.json()["name"], made.json()["role"]) == (ALICE["email"], "Alice", "student")
 
     entered = await world.login()
