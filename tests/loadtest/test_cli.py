@@ -228,6 +228,6 @@ def test_requests_that_fail_are_counted_and_a_mix_needs_the_folder(server: Serve
     )
     assert any(name.startswith("request: none: 404") for name in report.errors)
     assert {"request", "mine", "none"} <= report.latency.keys()
-    for words in (["--target", server.url("")], ["--target", server.url(""), "--secret", server.secret]):
-        refused = loadtest(None, "mix", "--connections", "10", "--quiet", *words)
-        assert refused.returncode == 2 and "makes a school in the server's folder" in refused.stderr
+    only_an_address = ["--target", server.url(""), "--secret", server.secret]
+    refused = loadtest(None, "mix", "--connections", "10", "--quiet", *only_an_address)
+    assert refused.returncode == 2 and "makes a school in the server's folder" in refused.stderr
