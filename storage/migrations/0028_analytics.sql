@@ -11,6 +11,16 @@ create table lesson_numbers (
 );
 insert into lesson_numbers (course_id, lesson_id, opened, completed)
 select course_id, lesson_id, count(*), count(completed_at) from progress group by course_id, lesson_id;
+-- What happened and was not read for the reports yet is added when it is.
+update lesson_numbers n set opened = n.opened - e.opened, completed = n.completed - e.completed
+from (
+    select course_id, subject_id, count(*) filter (where kind = 'lesson.opened') as opened,
+           count(*) filter (where kind = 'lesson.completed') as completed
+    from course_events
+    where (xid, id) > (select coalesce(max(xid), '0'), coalesce(max(id), 0) from event_cursors where consumer = 'reports')
+    group by course_id, subject_id
+) e
+where e.course_id = n.course_id and e.subject_id = n.lesson_id;
 
 -- By item of the gradebook, by course (`item_id` of zeros) and for the school (both of zeros): how many grades there are
 -- in each tenth of the points, 10 being all of them, and their sum in per cent.
