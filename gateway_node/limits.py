@@ -12,13 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
+from presence import Away, Pipe
 
 PERIOD = 60.0  # seconds in which an empty bucket is full again
 REDIS_TIMEOUT = 0.25  # seconds; a limit must not be what a request waits for
@@ -90,23 +87,25 @@ class LocalBuckets:
 
 
 class Buckets:
-    """Buckets in Redis, or of this process while Redis does not answer."""
+    """Buckets in Redis, or of this process while Redis does not answer. What many ask at once shares a round trip."""
 
-    def __init__(self, redis: Redis | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, pipe: Pipe | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._local = LocalBuckets(clock)
-        self._take = redis.register_script(_TAKE) if redis is not None else None
+        self._pipe = pipe
         self._away_until = 0.0
 
     async def take(self, key: str, size: int) -> float:
         """Take one token of a bucket of `size`. The seconds to wait until there is one; 0 when there was."""
-        if self._take is not None and self._clock() >= self._away_until:
+        if self._pipe is not None and self._clock() >= self._away_until:
             try:
                 async with asyncio.timeout(REDIS_TIMEOUT):
-                    return float(await self._take(keys=[f"limit:{key}"], args=[size, PERIOD]))
-            except (RedisError, OSError, TimeoutError) as error:
+                    # With its source: that Redis does not know a name would be a failure of all that share the trip.
+                    (wait,) = await self._pipe.run([("EVAL", _TAKE, 1, f"limit:{key}", size, str(PERIOD))])
+                    return float(wait)
+            except (Away, TimeoutError) as error:
                 self._away_until = self._clock() + REDIS_PAUSE
-                _log.warning("limits.local", error=type(error).__name__)
+                _log.warning("limits.local", error=str(error) or "no answer")
         return self._local.take(key, size)
 
 

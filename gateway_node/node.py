@@ -329,7 +329,7 @@ class Node:
                 post=self._post,
                 authoriser=self.core.authoriser,
                 limits=Limits(
-                    Buckets(self._redis),
+                    Buckets(self._pipe),
                     **settings.limits.model_dump(),
                 ),
                 digests=Digests(self._redis),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from redis.asyncio import Redis
 
 from gateway_node import limits
 from gateway_node.limits import PERIOD, REDIS_PAUSE, Buckets, Limit, LimitExceeded, LocalBuckets, subject_of
+from presence import Pipe
+from presence.link import Command
 
 
 class Clock:
@@ -91,9 +95,18 @@ def test_an_address_counts_as_one_subscriber(address: str, subject: str) -> None
     assert subject_of(address) == subject
 
 
+@asynccontextmanager
+async def pipe_to(url: str) -> AsyncIterator[Pipe]:
+    pipe = Pipe(url)
+    try:
+        yield pipe
+    finally:
+        await pipe.close()
+
+
 @pytest.mark.integration
 async def test_nodes_share_their_buckets(redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as one, Redis.from_url(redis_url) as other:
+    async with pipe_to(redis_url) as one, pipe_to(redis_url) as other:
         nodes = [Buckets(one), Buckets(other)]
         waits = await asyncio.gather(*(nodes[n % 2].take("a", 10) for n in range(30)))
         assert sum(wait == 0 for wait in waits) == 10
@@ -102,16 +115,26 @@ async def test_nodes_share_their_buckets(redis_url: str) -> None:
 
 @pytest.mark.integration
 async def test_a_bucket_in_redis_is_gone_when_it_would_be_full(redis_url: str) -> None:
-    async with Redis.from_url(redis_url) as redis:
-        await Buckets(redis).take("a", 6)
+    async with pipe_to(redis_url) as pipe, Redis.from_url(redis_url) as redis:
+        await Buckets(pipe).take("a", 6)
         assert 10_000 < await redis.pttl("limit:a") <= 11_000
+
+
+@pytest.mark.integration
+async def test_a_redis_that_forgets_scripts_counts_on(redis_url: str) -> None:
+    async with pipe_to(redis_url) as pipe, Redis.from_url(redis_url) as redis:
+        buckets = Buckets(pipe)
+        assert await buckets.take("a", 2) == 0
+        await redis.script_flush()
+        assert await buckets.take("a", 2) == 0
+        assert await buckets.take("a", 2) > 0, "in Redis, not in the process"
 
 
 @pytest.mark.integration
 async def test_a_bucket_in_redis_refills(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PERIOD", 0.2)
-    async with Redis.from_url(redis_url) as redis:
-        buckets = Buckets(redis)
+    async with pipe_to(redis_url) as pipe:
+        buckets = Buckets(pipe)
         assert await buckets.take("a", 1) == 0
         wait = await buckets.take("a", 1)
         assert 0 < wait <= 0.2
@@ -120,21 +143,20 @@ async def test_a_bucket_in_redis_refills(redis_url: str, monkeypatch: pytest.Mon
                 await asyncio.sleep(0.01)
 
 
-async def test_without_redis_the_process_counts_and_asks_again_later() -> None:
+async def test_without_redis_the_process_counts_and_asks_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     asked = 0
 
-    async with Redis(host="127.0.0.1", port=1) as away:
-        buckets = Buckets(away, clock)
-        take = buckets._take
-        assert take is not None
+    async with pipe_to("redis://127.0.0.1:1") as away:
+        run = away.run
 
-        async def counted(**arguments: object) -> object:
+        async def counted(commands: Sequence[Command]) -> list[object]:
             nonlocal asked
             asked += 1
-            return await take(**arguments)
+            return await run(commands)
 
-        buckets._take = counted  # type: ignore[assignment]
+        monkeypatch.setattr(away, "run", counted)
+        buckets = Buckets(away, clock)
         assert [await buckets.take("a", 2) == 0 for _ in range(4)] == [True, True, False, False]
         assert asked == 1
         clock.now += REDIS_PAUSE
@@ -151,6 +173,6 @@ async def test_a_redis_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) 
         writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with server, Redis(host="127.0.0.1", port=server.sockets[0].getsockname()[1]) as redis:
-        assert await Buckets(redis).take("a", 1) == 0
+    async with server, pipe_to(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as pipe:
+        assert await Buckets(pipe).take("a", 1) == 0
         ended.set()
