@@ -109,14 +109,13 @@ def load(
         targets.require_permission(target, own=options.own)
         targets.try_one(plan, target, local.tokens)
         prepared = prepare(plan, local) if prepare is not None else None
-        plan = prepared.plan if prepared is not None else plan
         addresses = [target]
         if options.by_node:
             addresses = [targets.parse(url) for url in local.nodes()]
             if not addresses:
                 raise Unusable("--by-node is for a server of this folder whose nodes have ports: --node-port-base.")
             workers = -(-workers // len(addresses)) * len(addresses)  # as many for each node
-        measurement = Measurement(plan, addresses, local, hiring(options, workers))
+        measurement = Measurement(prepared.plan if prepared else plan, addresses, local, hiring(options, workers))
         if warning := targets.is_loopback(target.host) and targets.kernel_memory(plan.clients):
             print(f"chalkwire loadtest: {warning}", file=sys.stderr)
             measurement.notes.append(warning)
