@@ -48,7 +48,7 @@ async def graded(teacher: Person, course: dict[str, Any], handed_in: dict[str, A
 
 
 async def test_handed_in_with_files_graded_and_given_back(server: Server) -> None:
-    async with school(server, "teacher", "student", "other") as (teacher, student, other):
+    async with school(server, "teacher", "student", "other", "admin") as (teacher, student, other, admin):
         course = await published_course(teacher)
         for person in (student, other):
             await enrol(person, course)
@@ -62,6 +62,9 @@ async def test_handed_in_with_files_graded_and_given_back(server: Server) -> Non
         assert (await teacher.http("GET", f"/v1/files/{file}")).content == b"package main"
         assert (await student.http("GET", f"/v1/files/{file}")).status == 200
         assert (await other.http("GET", f"/v1/files/{file}")).status == 404
+        # An admin sees what a course refers to, and nothing else of its room.
+        assert (await admin.http("GET", f"/v1/files/{file}")).content == b"package main"
+        assert (await admin.http("GET", f"/v1/files/{await upload(student, course, b'a draft')}")).status == 404
         path = at(course, "submissions", receipt["id"])
         assert (await other.http("GET", path)).status == 404
         assert (await other.http("GET", at(course, "assignments", work["id"], "submissions"))).status == 403
