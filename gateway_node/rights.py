@@ -99,7 +99,7 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(_open(TEACHER), "updateCourse"),
     **_all(_open(STAFF), "createModule", "updateModule", "deleteModule", "orderCourse"),
     **_all(_open(STAFF), "createLesson", "updateLesson", "deleteLesson"),
-    **_all(_open(STAFF), "enrolParticipant", "enrolFromTable"),
+    **_all(_open(STAFF), "enrolParticipant", "enrolFromTable", "enrolFromFile"),
     **_all(STAFF, "removeParticipant", "getCourseReport", "exportCourseReport"),
     **_all(STUDENTS, "getMyProgress"),
     **_all(MEMBERS, "beActive"),

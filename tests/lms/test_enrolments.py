@@ -172,6 +172,12 @@ async def test_a_table_enrols_and_says_what_became_of_each_line(server: Server) 
         assert results == list(enumerate(expected, start=2))
         assert report["lines"][-1]["detail"] == "the course is full"
         await c.device.is_in(room(course))
+        # The same as a file: everybody is there, or refused as before.
+        path = at(course, "participants.csv")
+        report = ok(await teacher.http("POST", path, content=f"\ufeff{table}".encode()))
+        assert (report["enrolled"], report["there"], report["refused"]) == (0, 3, 4)
+        assert (await teacher.http("POST", path, content=b"email\n\xff")).status == 400
+        assert (await a.http("POST", path, content=table.encode())).status == 403
 
 
 @pytest.mark.parametrize("table", ["", "name\nAnn", 'email\n"open', "email\n" + "a@example.org\n" * 5001])

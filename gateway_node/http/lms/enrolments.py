@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
 
 from litestar import Response, Router, delete, get, post, put
+from litestar.exceptions import ClientException
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Struct
 
@@ -96,6 +99,30 @@ async def from_table(request: AnyRequest, course_id: FromPath[UUID], data: JSONB
     return Response(await _enrolments(request).from_table(caller_of(request).user_id, course_id, data.csv))
 
 
+@dataclass
+class TableOperation(Operation):
+    """Says that the body is the table."""
+
+    def __post_init__(self) -> None:
+        text = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+        self.request_body = RequestBody(content={"text/csv": text}, required=True, description="The table itself.")
+
+
+@post(
+    "/courses/{course_id:uuid}/participants.csv",
+    operation_id="enrolFromFile",
+    status_code=HTTPStatus.OK,
+    operation_class=TableOperation,
+)
+async def from_file(request: AnyRequest, course_id: FromPath[UUID]) -> Response[Report]:
+    """The same with the table itself as the body."""
+    try:
+        table = (await request.body()).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ClientException("the table is not UTF-8") from None
+    return Response(await _enrolments(request).from_table(caller_of(request).user_id, course_id, table))
+
+
 def _enrolments(request: AnyRequest) -> Enrolments:
     return services_of(request).lms.enrolments
 
@@ -116,7 +143,7 @@ async def _course(request: AnyRequest, course_id: UUID) -> CourseView:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[enrol, by_code, leave, participants, put_, remove, from_table],
+        route_handlers=[enrol, by_code, leave, participants, put_, remove, from_table, from_file],
         guards=[limit_address, enforce],
         security=[{"accessToken": []}],
         tags=["Enrolment"],
