@@ -161,7 +161,7 @@ app.command("run")(with_common(from_file, no_budgets))
 def redirect(
     *,
     connections: Annotated[int, typer.Option(min=1, help="Connections, each with one request under way.")] = 50,
-    links: Annotated[int, typer.Option(min=1, help="Links that are followed in turn.")] = 100,
+    links: Annotated[int, typer.Option(min=1, max=100, help="Links that are followed in turn.")] = 100,
     seconds: Annotated[float, typer.Option(min=0.2, help="How long each turn lasts.")] = 5,
     turns: Annotated[int, typer.Option(min=1, help="Turns, each between two of a bare ASGI route.")] = 3,
     rate: Annotated[float, typer.Option(min=1, help="Redirects a second at the end, each at its time.")] = 1000,

@@ -29,7 +29,7 @@ from storage.database import DatabaseUnavailable
 from storage.links.clicks import ClickStore, Counted, Visit, VisitBatch
 
 GROUP = "workers"
-ENTRIES = 16  # in a transaction, each of at most 1,000 clicks
+ENTRIES = 8  # in a transaction, each of at most 1,000 clicks
 BLOCK = 2.0  # s that a worker waits for entries before it looks after the rest
 IDLE = 5.0  # s without acknowledgement after which an entry is another worker's to take
 LOOK = 5.0  # s between two looks for such entries
