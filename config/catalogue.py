@@ -90,7 +90,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return next(_kind(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "enum" in schema:
-        return "one of " + ", ".join(schema["enum"])
+        return "one of " + ", ".join(map(str, schema["enum"]))
     match schema.get("type"):
         case "boolean":
             return "true or false"

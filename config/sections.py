@@ -414,6 +414,10 @@ class Limits(Section):
     registrations_per_address: Count = Field(default=10, description="New accounts a minute from one address.")
     requests_per_address: Count = Field(default=1200, description="HTTP requests a minute from one address.")
     requests_per_user: Count = Field(default=600, description="HTTP requests a minute of one user.")
+    links_per_user: Count = Field(default=300, description="Short links that one user makes a minute.")
+    link_passwords: Count = Field(
+        default=10, description="Passwords a minute that one address tries for one short link."
+    )
 
 
 class Chat(Section):
@@ -507,6 +511,61 @@ class Push(Section):
     )
 
 
+def _whole(value: Any) -> Any:
+    """Choices that are numbers come from the environment as text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _base(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"https?://[^/\s?#@]+", value):
+        raise ValueError("a scheme and a host are wanted, such as https://example.org")
+    return value
+
+
+def _domain(value: str) -> str:
+    try:
+        domain = value.strip().rstrip(".").encode("idna").decode().lower()
+    except UnicodeError:
+        domain = ""
+    if not domain or "/" in domain:
+        raise ValueError(f"{value!r} is no domain such as example.org")
+    return domain
+
+
+Domains = Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], NoDecode, BeforeValidator(_split)]
+Words = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], NoDecode, BeforeValidator(_split)]
+
+
+class Links(Section):
+    """Short links."""
+
+    base_url: Annotated[str | None, AfterValidator(_base)] = Field(
+        default=None,
+        description="What short links begin with, such as https://example.org. Unset: as the request was addressed.",
+    )
+    redirect_status: Annotated[Literal[301, 302, 307, 308], BeforeValidator(_whole)] = Field(
+        default=302, description="Status of a redirect. Browsers keep 301 and 308, and their visits are not counted."
+    )
+    anonymous: bool = Field(default=False, description="Let everybody make links, without an account.")
+    blocked_domains: Domains = Field(
+        default=(), description="Domains, with all below them, to which no link is made or followed."
+    )
+    blocked_codes: Words = Field(default=(), description="Codes that nobody may have, beside the reserved ones.")
+    private_addresses: bool = Field(
+        default=False, description="Accept targets such as 10.0.0.1 and names such as `localhost`."
+    )
+    store_ip: Literal["none", "truncated", "full"] = Field(
+        default="none",
+        description="What is kept of a visitor's address: nothing, its network (/24, /48), or all of it.",
+    )
+    country_database: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+        default=None, description="MaxMind DB file (`.mmdb`) of countries. Unset: what the registries gave to whom."
+    )
+    keep_clicks: Count = Field(
+        default=400, description="Days that single clicks are kept; 0: for ever. What was counted of them stays."
+    )
+
+
 class Log(Section):
     """JSON lines on stderr."""
 
@@ -560,5 +619,6 @@ class Settings(Section):
     files: Files = Files()
     mail: Mail = Mail()
     push: Push = Push()
+    links: Links = Links()
     log: Log = Log()
     drain: Drain = Drain()

@@ -24,22 +24,23 @@ LOCAL_BUCKETS = 65536  # about 10 MB; the longest unused go first
 
 _log = structlog.get_logger(__name__)
 
-# KEYS[1] a bucket; ARGV: its size, the time it takes to fill (seconds). The clock is Redis's own: the nodes' may
-# differ. A hash of tokens and time, which expires when it would be full. Returns the seconds to wait, as text.
+# KEYS[1] a bucket; ARGV: its size, the time it takes to fill (seconds), how much to take. The clock is Redis's own: the
+# nodes' may differ. A hash of tokens and time, which expires when it would be full. Returns the seconds to wait, as
+# text.
 _TAKE = """
 local now = redis.call('TIME')
 now = now[1] + now[2] / 1000000
-local size, period = tonumber(ARGV[1]), tonumber(ARGV[2])
+local size, period, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens = size
 if bucket[1] then
   tokens = math.min(size, bucket[1] + math.max(0, now - bucket[2]) * size / period)
 end
 local wait = 0
-if tokens >= 1 then
-  tokens = tokens - 1
+if tokens >= wanted then
+  tokens = tokens - wanted
 else
-  wait = (1 - tokens) * period / size
+  wait = (wanted - tokens) * period / size
 end
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil((size - tokens) * period / size * 1000) + 1000)
@@ -68,8 +69,8 @@ class LocalBuckets:
         self._clock = clock
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def take(self, key: str, size: int) -> float:
-        """Take one token. The seconds to wait until there is one; 0 when there was."""
+    def take(self, key: str, size: int, wanted: int = 1) -> float:
+        """Take tokens. The seconds to wait until there are so many; 0 when there were."""
         now = self._clock()
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -80,9 +81,9 @@ class LocalBuckets:
             self._buckets.move_to_end(key)
         bucket.tokens = min(size, bucket.tokens + (now - bucket.at) * size / PERIOD)
         bucket.at = now
-        if bucket.tokens < 1:
-            return (1 - bucket.tokens) * PERIOD / size
-        bucket.tokens -= 1
+        if bucket.tokens < wanted:
+            return (wanted - bucket.tokens) * PERIOD / size
+        bucket.tokens -= wanted
         return 0.0
 
 
@@ -95,18 +96,18 @@ class Buckets:
         self._pipe = pipe
         self._away_until = 0.0
 
-    async def take(self, key: str, size: int) -> float:
-        """Take one token of a bucket of `size`. The seconds to wait until there is one; 0 when there was."""
+    async def take(self, key: str, size: int, wanted: int = 1) -> float:
+        """Take tokens of a bucket of `size`. The seconds to wait until there are so many; 0 when there were."""
         if self._pipe is not None and self._clock() >= self._away_until:
             try:
                 async with asyncio.timeout(REDIS_TIMEOUT):
                     # With its source: that Redis does not know a name would be a failure of all that share the trip.
-                    (wait,) = await self._pipe.run([("EVAL", _TAKE, 1, f"limit:{key}", size, str(PERIOD))])
+                    (wait,) = await self._pipe.run([("EVAL", _TAKE, 1, f"limit:{key}", size, str(PERIOD), wanted)])
                     return float(wait)
             except (Away, TimeoutError) as error:
                 self._away_until = self._clock() + REDIS_PAUSE
                 _log.warning("limits.local", error=str(error) or "no answer")
-        return self._local.take(key, size)
+        return self._local.take(key, size, wanted)
 
 
 class Limit:
@@ -117,11 +118,12 @@ class Limit:
         self._name = name
         self._per_minute = per_minute
 
-    async def spend(self, subject: str) -> None:
-        """Raises: `LimitExceeded`."""
+    async def spend(self, subject: str, number: int = 1) -> None:
+        """More at once than a minute's worth cost a minute's worth. Raises: `LimitExceeded`."""
         if not self._per_minute:
             return
-        wait = await self._buckets.take(f"{self._name}:{subject}", self._per_minute)
+        number = min(number, self._per_minute)
+        wait = await self._buckets.take(f"{self._name}:{subject}", self._per_minute, number)
         if wait > 0:
             raise LimitExceeded(wait)
 
@@ -138,12 +140,16 @@ class Limits:
         registrations_per_address: int = 10,
         requests_per_address: int = 1200,
         requests_per_user: int = 600,
+        links_per_user: int = 300,
+        link_passwords: int = 10,
     ) -> None:
         self.logins_per_address = Limit(buckets, "login:address", logins_per_address)
         self.logins_per_user = Limit(buckets, "login:user", logins_per_user)
         self.registrations_per_address = Limit(buckets, "register:address", registrations_per_address)
         self.requests_per_address = Limit(buckets, "http:address", requests_per_address)
         self.requests_per_user = Limit(buckets, "http:user", requests_per_user)
+        self.links_per_user = Limit(buckets, "links:user", links_per_user)
+        self.link_passwords = Limit(buckets, "links:password", link_passwords)
 
 
 def subject_of(address: str) -> str:

@@ -97,6 +97,13 @@ class NodeMetrics:
     gaps_lost: int = _counter("Holes that history could not fill; the subscribers were told to start again.")
     slow_disconnects: int = _counter("Connections closed because their outbox was full.")
 
+    redirects: int = _counter("Short links followed.")
+    clicks_dropped: int = _counter("Clicks on short links that are not counted: Redis was away for too long.")
+    clicks_stored: int = _counter("Clicks that this node has written to PostgreSQL.")
+    clicks_lost: int = _counter("Batches of clicks that could not be read or stored.")
+    clicks_backlog: int = _gauge("Batches of clicks in Redis that are not in PostgreSQL yet, as this node sees it.")
+    clicks_backlog_seconds: float = _gauge("Age of the oldest of them.")
+
     publish_seconds: Histogram = field(
         default_factory=Histogram,
         init=False,

@@ -21,9 +21,11 @@ from gateway_node.broker import BrokerMisconfigured, NatsBroker
 from gateway_node.chat import Chat
 from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
+from gateway_node.http.redirects import Shortcut, redirect_to
 from gateway_node.http.services import Services, Shape
 from gateway_node.issuers import Issuers
 from gateway_node.limits import Buckets, Limits
+from gateway_node.links import make_links
 from gateway_node.lms import LMS
 from gateway_node.passwords import Passwords
 from gateway_node.post import Post
@@ -313,6 +315,20 @@ class Node:
             Reports(events),
             School(SchoolStore(self._database)),
         )
+        limits_of_requests = Limits(Buckets(self._pipe), **settings.limits.model_dump())
+        self._links = make_links(
+            settings,
+            database=self._database,
+            pipe=self._pipe,
+            passwords=self._passwords,
+            limits=limits_of_requests,
+            answer=redirect_to(settings.links.redirect_status),
+            tell_nodes=self._messaging.links_changed,
+            push=self._publisher.push,
+            incarnation=context.incarnation,
+            nodes=nodes,
+        )
+        self._messaging.on_links = self._links.redirects.cache.forget_here
         self._publisher.on_message = reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
         self.core.crowds.take_turns = self._take_turns
@@ -324,14 +340,12 @@ class Node:
                 messaging=self._messaging,
                 chat=self._chat,
                 lms=self._lms,
+                links=self._links,
                 accounts=accounts,
                 keys=Keys(KeyStore(self._database)),
                 post=self._post,
                 authoriser=self.core.authoriser,
-                limits=Limits(
-                    Buckets(self._pipe),
-                    **settings.limits.model_dump(),
-                ),
+                limits=limits_of_requests,
                 digests=Digests(self._redis),
                 api_key=settings.api.key,
                 checks=self._checks(),
@@ -341,7 +355,7 @@ class Node:
             )
         )
         self._server = HTTPServer(
-            app,
+            Shortcut(app, self._links) if "api" in settings.roles else app,
             self._endpoint,
             lambda endpoint: ClientConnection(endpoint, self.core),
             trusted_proxies=settings.http.trusted_proxies,
@@ -367,6 +381,7 @@ class Node:
             await self._chat.start()
             await self._lms.start()
             await self._post.start()
+            await self._links.start()
         except BlobsMisconfigured as error:
             raise StartError(str(error)) from None
         self._metrics.collections.watch()
@@ -394,6 +409,7 @@ class Node:
         await self._presence.stop()  # who goes with it was last seen now, which the chat writes down
         await self._post.stop()
         await self._issuers.stop()
+        await self._links.stop()
         await self._lms.stop()
         await self._chat.stop()
         await self._message_log.close()
@@ -518,6 +534,13 @@ class Node:
         numbers.gaps_lost = hub.counters.insufficient_states
         numbers.disconnects = dict(endpoint.closes)
         numbers.slow_disconnects = endpoint.closes[codes.SLOW.code]
+        numbers.redirects = self._links.clicks.noted
+        numbers.clicks_dropped = self._links.clicks.dropped
+        if (counting := self._links.counting) is not None:
+            numbers.clicks_stored = counting.stored
+            numbers.clicks_lost = counting.lost
+            numbers.clicks_backlog = counting.backlog
+            numbers.clicks_backlog_seconds = counting.age
         numbers.dependencies["redis"] = self._presence.available
         numbers.dependencies["nats"] = self._broker.connected
         numbers.dependencies["log_writer"] = self._message_log.client.connected

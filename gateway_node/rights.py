@@ -43,6 +43,7 @@ PUBLIC = Right("public")
 KEY = Right("key")
 ACCOUNT = Right("account")
 ROOM = Right("room")
+LINKS = Right("account", scope="links")
 
 TEACHERS = Right("school", frozenset({"teacher", "admin"}))
 ADMINS = Right("school", frozenset({"admin"}))
@@ -81,6 +82,10 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(ROOM, "downloadFile", "fileThumbnail"),
     **_all(KEY, "publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence"),
     **_all(KEY, "presence_stats", "history", "history_remove", "info", "channels", "batch"),
+    # Short links: each is whose it is; an admin's are all.
+    **_all(PUBLIC, "followLink", "openLink"),
+    **_all(LINKS, "createLink", "createLinks", "listLinks", "getLink", "updateLink", "deleteLink"),
+    **_all(LINKS, "getLinkQrSvg", "getLinkQrPng", "getLinkStats", "exportLinkStats", "recountLink"),
     # One's own
     **_all(_by_login(ACCOUNT), "listSessions", "endSession", "changePassword", "askVerification"),
     **_all(_by_login(ACCOUNT), "createKey", "listKeys", "revokeKey"),

@@ -157,6 +157,51 @@ def from_file(*, file: Annotated[Path, typer.Argument(help="A plan in TOML.", sh
 app.command("run")(with_common(from_file, no_budgets))
 
 
+@app.command("redirect")
+def redirect(
+    *,
+    connections: Annotated[int, typer.Option(min=1, help="Connections, each with one request under way.")] = 50,
+    links: Annotated[int, typer.Option(min=1, max=100, help="Links that are followed in turn.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.2, help="How long each turn lasts.")] = 5,
+    turns: Annotated[int, typer.Option(min=1, help="Turns, each between two of a bare ASGI route.")] = 3,
+    rate: Annotated[float, typer.Option(min=1, help="Redirects a second at the end, each at its time.")] = 1000,
+    paced: Annotated[float, typer.Option(min=0.2, help="How long that lasts, in seconds.")] = 10,
+    serve: Annotated[int, typer.Option(min=0, help="Start a server with so many nodes for this run.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="Of that server, as NAME=VALUE; may be repeated.", metavar="NAME=VALUE")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of a running server on this machine.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.json and report.html.")] = Path("loadtest-report"),
+) -> None:
+    """Short links made and followed, beside a bare ASGI route; every click must be counted once."""
+    from loadtest import redirect as run
+    from loadtest.report import html, model
+    from loadtest.report.terminal import summary
+    from loadtest.run import Options
+    from loadtest.target import Unusable, nothing_known
+
+    shape = run.Shape(connections, links, seconds, turns, rate, paced)
+    options = Options(
+        serve=serve,
+        settings=setting or (),
+        data_dir=data_dir,
+        shown=dataclasses.asdict(shape),
+        command=command_line(),
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        found = run.load(shape, options, find=find or nothing_known)
+        model.write(found, out / "report.json")
+        html.write(found, out / "report.html")
+    except Unusable as error:
+        fail(error, 2)
+    except OSError as error:
+        fail(f"{out}: {error.strerror}.")
+    summary(found, out)
+    if not found.ledger.clean:
+        raise typer.Exit(1)
+
+
 def _read(path: Path) -> Any:
     from loadtest.report import model
 

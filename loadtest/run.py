@@ -105,7 +105,7 @@ def load(
     workers = 0
     if not options.nats:
         workers = targets.workers_for(plan.clients, options.workers, len(os.sched_getaffinity(0)))
-    with _server(options, find) as (target, local):
+    with serving(options, find) as (target, local):
         targets.require_permission(target, own=options.own)
         targets.try_one(plan, target, local.tokens)
         prepared = prepare(plan, local) if prepare is not None else None
@@ -160,7 +160,7 @@ def hiring(options: Options, workers: int) -> Hire:
 
 
 @contextlib.contextmanager
-def _server(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
+def serving(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
     """The server to load: one of our own for this run, the named one, or the one of this folder."""
     if options.serve and (options.target or options.data_dir):
         raise Unusable("--serve starts a server of its own: leave out --target and --data-dir.")

@@ -22,6 +22,7 @@ from gateway_node.http import (
     files,
     health,
     keys,
+    links,
     messages,
     people,
     pins,
@@ -30,6 +31,7 @@ from gateway_node.http import (
     reactions,
     reading,
     recovery,
+    redirects,
     rooms,
     search,
     server_api,
@@ -46,7 +48,7 @@ from realtime.protocol import ClientInfo
 API = (
     *(accounts, recovery, keys, rooms, messages, reactions, pins, search, reading, people, files),
     *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
-    *(push, server_api, web),
+    *(links, redirects, push, server_api, web),
 )
 """What only processes with the role `api` serve."""
 

@@ -12,6 +12,7 @@ from litestar import Request
 
 from gateway_node.chat import Chat
 from gateway_node.limits import Limits
+from gateway_node.links import ShortLinks
 from gateway_node.lms import LMS
 from gateway_node.post import Post
 from gateway_node.retries import Digests
@@ -105,6 +106,7 @@ class Services:
     messaging: Messaging
     chat: Chat
     lms: LMS
+    links: ShortLinks
     accounts: Accounts
     keys: Keys
     post: Post

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -73,6 +73,10 @@ class TheseChannels(Struct, tag="channels", array_like=True):
     counts: dict[str, int]
 
 
+class LinksChanged(Struct, tag="links", array_like=True):
+    codes: list[str]
+
+
 class NodeInfo(Struct, tag="node", array_like=True):
     """A node as the server API's `info` lists it."""
 
@@ -86,7 +90,16 @@ class NodeInfo(Struct, tag="node", array_like=True):
     uptime: int  # seconds
 
 
-Control = DisconnectUser | EndSession | UnsubscribeUser | SubscribeUser | WhichChannels | TheseChannels | NodeInfo
+Control = (
+    DisconnectUser
+    | EndSession
+    | UnsubscribeUser
+    | SubscribeUser
+    | WhichChannels
+    | TheseChannels
+    | LinksChanged
+    | NodeInfo
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
@@ -103,6 +116,7 @@ class Messaging:
         self._questions: dict[int, _Question] = {}
         self._last_question = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_links: Callable[[Sequence[str]], None] = lambda changed: None  # on another node
 
     def _options(self, channel: str) -> ChannelOptions:
         return self._core.namespaces.require(channel)
@@ -163,6 +177,10 @@ class Messaging:
         for connection in self._core.hub.connections_of(user):
             if connection.identity.session == session:
                 connection.end(codes.FORCE_DISCONNECT)
+
+    def links_changed(self, changed: Sequence[str]) -> None:
+        """Tell the other nodes to forget what they know of short links."""
+        self._broker.publish_control(_encode(LinksChanged(list(changed))))
 
     async def history_remove(self, channel: str) -> None:
         """Forget the channel's past. Subscribers notice with the next publication or sweep, and start anew."""
@@ -279,6 +297,8 @@ class Messaging:
             question = self._questions.get(control.number)
             if question is not None and control.asker == self._core.incarnation:
                 question.answered(control.counts)
+        elif isinstance(control, LinksChanged):
+            self.on_links(control.codes)
         else:
             self._nodes[control.uid] = (time.monotonic(), control)
 
