@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from storage.batches import Batches
 from storage.database import Database
+from storage.lms.school import note
 from storage.queries import load
 
 if TYPE_CHECKING:
@@ -163,6 +164,11 @@ class CourseChange:
         await self.connection.execute(
             _SQL["event"], kind, self.course.id, actor, subject, json.dumps({"course": self.course.title, **data})
         )
+
+    async def note(self, act: str, actor: UUID, subject: UUID | None = None, **data: Any) -> None:
+        """What somebody in charge did to a person, or to the course itself, for the audit log."""
+        data = {"course_id": self.course.id, "course": self.course.title, **data}
+        await note(self.connection, actor, act, subject or self.course.id, data)
 
     async def attach(self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]) -> bool:
         """Keep files of the course's room for its work. `False`: one is not there, or not that person's to give."""

@@ -292,6 +292,7 @@ class Courses:
                 return
             await change.course.set_status("published")
             await change.course.record("course.published", user_id)
+            await change.course.note("course.published", user_id)
             if was == "archived":
                 await change.room.archive(archived=False)
                 change.room.tell(room_events.room_archived(change.room, archived=False))
@@ -303,6 +304,7 @@ class Courses:
                 return
             await change.course.set_status("archived")
             await change.course.record("course.archived", user_id)
+            await change.course.note("course.archived", user_id)
             await change.room.archive(archived=True)
             change.room.tell(room_events.room_archived(change.room, archived=True))
 
@@ -314,6 +316,7 @@ class Courses:
                 raise codes.CONFLICT.saying(f"the course has {' and '.join(in_use)}: archive it, or remove them first")
             await change.room.archive(archived=True)
             change.room.tell(room_events.room_archived(change.room, archived=True))
+            await change.course.note("course.deleted", user_id)
             await change.course.delete()
 
     # --- modules and lessons -----------------------------------------------------------------------------------

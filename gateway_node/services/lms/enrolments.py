@@ -116,6 +116,8 @@ class Enrolments:
             raise codes.PERMISSION_DENIED.saying("teachers of the course give roles")
         if change.course.course.status == "archived":
             raise codes.CONFLICT.saying("the course is archived")
+        if role != "student" or change.role is not None:  # who comes as a student is in the reports
+            await change.course.note("course_role.set", actor, user_id, **{"from": change.role, "to": role})
         if change.role is None:
             await self._enter(change, user_id, role, subject.name)
             return True
@@ -208,6 +210,8 @@ class Enrolments:
         room.tell(room_events.room_removed(room, user_id, change.course.course.id))
         await room.remove(user_id)
         await change.course.record("enrollment.ended", actor, user_id)
+        if how == "removed":
+            await change.course.note("participant.removed", actor, user_id, role=change.role)
 
     @asynccontextmanager
     async def _changing(self, course_id: UUID, actor: UUID, subject: UUID) -> AsyncIterator[CourseRoomChange]:

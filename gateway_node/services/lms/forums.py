@@ -150,6 +150,8 @@ class Forums:
             if post.deleted_at is None:
                 await change.delete(post_id)
                 change.tell("post_deleted", user_id, post_id=post_id)
+                if post.author_id != user_id:
+                    await change.note("post.deleted", user_id, post.author_id, post_id=post_id, number=post.number)
 
     async def mark(
         self, user_id: UUID, course_id: UUID, thread_id: UUID, *, pinned: bool | None = None, locked: bool | None = None
