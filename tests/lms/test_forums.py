@@ -131,7 +131,10 @@ async def test_pinned_locked_and_answered(server: Server) -> None:
         ok(await ben.http("POST", f"{thread}/posts", {"content": "Again"}), 201)
 
         assert (await ann.http("DELETE", f"{thread}/posts/{post['id']}")).status == 403
+        await ben.device.subscribe(third["channel"])
         ok(await teacher.http("DELETE", f"{thread}/posts/{post['id']}"), 204)
+        await ben.device.hears(third["channel"], event="answer_accepted", post_id=None)
+        assert "accepted_id" not in ok(await ben.http("GET", thread))  # what is gone answers nothing
         ok(await teacher.http("DELETE", f"{thread}/posts/{post['id']}"), 204)
         gone = ok(await ann.http("GET", f"{thread}/posts"))["posts"][1]
         assert (gone["content"], gone["number"]) == ("", 2) and gone["deleted_at"]

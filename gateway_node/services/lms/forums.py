@@ -150,6 +150,9 @@ class Forums:
             if post.deleted_at is None:
                 await change.delete(post_id)
                 change.tell("post_deleted", user_id, post_id=post_id)
+                if post_id == change.thread.accepted_id:  # nothing answers the question any more
+                    await change.mark(pinned=change.thread.pinned, locked=change.thread.locked, accepted_id=None)
+                    change.tell("answer_accepted", user_id, post_id=None)
                 if post.author_id != user_id:
                     await change.note("post.deleted", user_id, post.author_id, post_id=post_id, number=post.number)
 
