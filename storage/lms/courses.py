@@ -187,26 +187,26 @@ class CourseChange:
         found: int = await self.connection.fetchval(_SQL[f"count_{what}"], self.course.id)
         return found
 
-    async def add_module(self, title: str) -> Module:
-        row = await self.connection.fetchrow(_SQL["add_module"], self.course.id, title)
+    async def add_module(self, id: UUID, title: str) -> Module:
+        row = await self.connection.fetchrow(_SQL["add_module"], self.course.id, id, title)
         assert row is not None
         return Module(row["id"], row["title"])
 
     async def rename_module(self, module_id: UUID, title: str) -> bool:
         return await self.connection.fetchrow(_SQL["rename_module"], self.course.id, module_id, title) is not None
 
-    async def has_module(self, module_id: UUID) -> bool:
-        return await self.connection.fetchrow(_SQL["module"], self.course.id, module_id) is not None
+    async def module(self, module_id: UUID) -> Module | None:
+        row = await self.connection.fetchrow(_SQL["module"], self.course.id, module_id)
+        return Module(row["id"], row["title"]) if row else None
 
     async def delete_module(self, module_id: UUID) -> bool:
         """`False`: there is none without lessons."""
         done: str = await self.connection.execute(_SQL["delete_module"], self.course.id, module_id)
         return done == "DELETE 1"
 
-    async def add_lesson(self, module_id: UUID, values: Sequence[Any]) -> Lesson:
+    async def add_lesson(self, id: UUID, module_id: UUID, values: Sequence[Any]) -> Lesson:
         """`values`: title, content (JSON text), video URL, duration, status, release, completion."""
-        title, *rest = values
-        row = await self.connection.fetchrow(_SQL["add_lesson"], self.course.id, module_id, title, *rest)
+        row = await self.connection.fetchrow(_SQL["add_lesson"], self.course.id, id, module_id, *values)
         assert row is not None
         return lesson_of(row)
 

@@ -321,32 +321,44 @@ class Courses:
 
     # --- modules and lessons -----------------------------------------------------------------------------------
 
-    async def add_module(self, course_id: UUID, title: str) -> Module:
+    async def add_module(self, user_id: UUID, course_id: UUID, title: str, key: str = "") -> tuple[Module, bool]:
+        """With the `key` of an earlier request it is the module of then."""
+        id = uuid5(user_id, f"module {course_id} {key}") if key else uuid4()
         async with self._changing(course_id) as course:
+            if key and (made := await course.module(id)) is not None:
+                return made, False
             if await course.count("modules") >= MAX_MODULES:
                 raise codes.LIMIT_EXCEEDED.saying(f"a course has at most {MAX_MODULES} modules")
-            return await course.add_module(line(title, "/title", MAX_TITLE))
+            return await course.add_module(id, line(title, "/title", MAX_TITLE)), True
 
-    async def rename_module(self, course_id: UUID, module_id: UUID, title: str) -> None:
+    async def rename_module(self, course_id: UUID, module_id: UUID, title: str, check: Check) -> None:
         async with self._changing(course_id) as course:
+            check(course.course.version)
             if not await course.rename_module(module_id, line(title, "/title", MAX_TITLE)):
                 raise codes.NOT_FOUND.saying("there is no such module")
 
     async def delete_module(self, course_id: UUID, module_id: UUID) -> None:
         async with self._changing(course_id) as course:
-            if not await course.has_module(module_id):
+            if await course.module(module_id) is None:
                 raise codes.NOT_FOUND.saying("there is no such module")
             if not await course.delete_module(module_id):
                 raise codes.CONFLICT.saying("the module has lessons: move them or delete them first")
 
-    async def add_lesson(self, user_id: UUID, course_id: UUID, module_id: UUID, new: NewLesson) -> Lesson:
+    async def add_lesson(
+        self, user_id: UUID, course_id: UUID, module_id: UUID, new: NewLesson, key: str = ""
+    ) -> tuple[Lesson, bool]:
+        """With the `key` of an earlier request it is the lesson of then."""
+        id = uuid5(user_id, f"lesson {module_id} {key}") if key else uuid4()
         async with self._changing(course_id) as course:
-            if not await course.has_module(module_id):
+            if key and (made := await course.lesson(id)) is not None:
+                return made, False
+            if await course.module(module_id) is None:
                 raise codes.NOT_FOUND.saying("there is no such module")
             if await course.count("lessons") >= MAX_LESSONS:
                 raise codes.LIMIT_EXCEEDED.saying(f"a course has at most {MAX_LESSONS} lessons")
             await _attach(course, user_id, new.content)
-            return await course.add_lesson(
+            lesson = await course.add_lesson(
+                id,
                 module_id,
                 (
                     line(new.title, "/title", MAX_TITLE),
@@ -358,6 +370,7 @@ class Courses:
                     new.completion,
                 ),
             )
+            return lesson, True
 
     async def update_lesson(
         self, user_id: UUID, course_id: UUID, lesson_id: UUID, fields: LessonFields, check: Check
