@@ -170,11 +170,13 @@ class CourseChange:
         data = {"course_id": self.course.id, "course": self.course.title, **data}
         await note(self.connection, actor, act, subject or self.course.id, data)
 
-    async def attach(self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]) -> bool:
-        """Keep files of the course's room for its work. `False`: one is not there, or not that person's to give."""
-        wanted = set(files)
-        rows = await self.connection.fetch(_FILES["attach"], self.course.id, list(wanted), person, audience)
-        return len(rows) == len(wanted)
+    async def attach(
+        self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]
+    ) -> dict[UUID, str]:
+        """Keep files of the course's room for its work; their media types. One that is not there, or not that person's
+        to give, is not among them."""
+        rows = await self.connection.fetch(_FILES["attach"], self.course.id, list(set(files)), person, audience)
+        return {row["id"]: row["content_type"] for row in rows}
 
     async def detach(self, files: Sequence[UUID]) -> None:
         """Give up those that no lesson refers to any more."""

@@ -305,5 +305,9 @@ async def test_a_lesson_has_a_file_for_whoever_takes_part(server: Server) -> Non
         wrong = {**lesson, "content": [{"type": "file", "file_id": str(uuid4())}]}
         refused = await teacher.http("POST", at(course, "modules", module, "lessons"), wrong)
         assert (refused.status, refused.pointers) == (422, ["/content"])
+        text = await upload(teacher, course, b"A script of the talk")
+        wrong = {"content": [*lesson["content"], {"type": "video", "file_id": text}]}
+        refused = await teacher.http("PATCH", at(course, "lessons", made["id"]), wrong)
+        assert (refused.status, refused.pointers) == (422, ["/content/1/file_id"])
         ok(await teacher.http("PATCH", at(course, "lessons", made["id"]), {"content": []}))
         assert (await student.http("GET", f"/v1/files/{video}")).status == 404

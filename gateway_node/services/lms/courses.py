@@ -20,8 +20,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.blocks import MAX_CONTENT, Block, checked, files_in, http_address
+from gateway_node.services.lms.blocks import MAX_CONTENT, Block, Video, checked, files_in, http_address
 from gateway_node.services.lms.course_cache import CourseCache
+from gateway_node.services.media_types import is_no_video
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, printable, storable
@@ -528,8 +529,15 @@ _blocks = msgspec.json.Decoder(list[Block]).decode
 
 
 async def _attach(course: CourseChange, user_id: UUID, blocks: list[Block]) -> None:
-    if not await course.attach(files_in(blocks), user_id, "course"):
+    files = files_in(blocks)
+    types = await course.attach(files, user_id, "course")
+    if len(types) < len(set(files)):
         raise codes.BAD_REQUEST.at("/content", "a file is not there: upload it to the room of the course first")
+    for i, block in enumerate(blocks):
+        if isinstance(block, Video) and block.file_id is not None and is_no_video(types[block.file_id]):
+            raise codes.BAD_REQUEST.at(
+                f"/content/{i}/file_id", f"a video is wanted, and that is {types[block.file_id]}"
+            )
 
 
 def _address(url: str | None) -> str | None:
