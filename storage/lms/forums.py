@@ -94,6 +94,9 @@ class ThreadChange:
     async def mark(self, *, pinned: bool, locked: bool, accepted_id: UUID | None) -> None:
         await self._connection.execute(_SQL["mark"], self.thread.id, pinned, locked, accepted_id)
 
+    async def rename(self, title: str) -> None:
+        await self._connection.execute(_SQL["rename"], self.thread.id, title)
+
     async def follow(self, user_id: UUID) -> None:
         await self._connection.execute(_SQL["follow"], self.thread.id, user_id)
 

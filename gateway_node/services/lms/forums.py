@@ -167,6 +167,18 @@ class Forums:
             await change.mark(pinned=pinned, locked=locked, accepted_id=thread.accepted_id)
             change.tell("thread_updated", user_id, pinned=pinned, locked=locked)
 
+    async def rename(self, user_id: UUID, course_id: UUID, thread_id: UUID, title: str, *, teaches: bool) -> None:
+        """By whoever began it, while it is open, or by the staff."""
+        title = line(title, "/title", MAX_TITLE)
+        async with self._changing(course_id, thread_id) as change:
+            thread = change.thread
+            if not teaches and (thread.author_id != user_id or thread.locked):
+                raise codes.PERMISSION_DENIED.saying("whoever began an open thread, or the staff, renames it")
+            await change.rename(title)
+            change.tell("thread_updated", user_id, title=title)
+            if thread.author_id != user_id:
+                await change.note("thread.renamed", user_id, thread.author_id)
+
     async def accept(
         self, user_id: UUID, course_id: UUID, thread_id: UUID, post_id: UUID | None, *, teaches: bool
     ) -> None:
