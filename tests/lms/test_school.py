@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from loadtest.server import Server
+from tests.invariants.rawclient import raw_client
 from tests.lms.school import enrol, execute, new_course, ok, published_course, school
 
 pytestmark = pytest.mark.integration
@@ -114,7 +115,14 @@ async def test_logins_are_listed_and_ended(server: Server) -> None:
         listed = (await http.get("/v1/me/sessions", headers=here)).json()["sessions"]
         assert {(each["user_agent"], each["current"]) for each in listed} == {("phone", False), ("laptop", True)}
         (other,) = [each["id"] for each in listed if not each["current"]]
-        assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 204
+        async with (
+            raw_client(server.websocket(1), phone["access_token"]) as lost,
+            raw_client(server.websocket(1), laptop["access_token"]) as kept,
+        ):
+            assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 204
+            await lost.until(lambda: lost.refused)  # on whatever node it is
+            await kept.rpc("room.unread")
+            assert not kept.closes
         assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 404
         there = {"Authorization": f"Bearer {phone['access_token']}"}
         assert (await http.get("/v1/me", headers=there)).status_code == 401
