@@ -90,13 +90,12 @@ class Enrolments:
             case _:
                 raise codes.CONFLICT.saying("the course takes nobody now")
 
-    async def enrol_by_code(self, user_id: UUID, code: str) -> UUID:
-        """Come into the course that a code opens; its id."""
+    async def enrol_by_code(self, user_id: UUID, code: str) -> tuple[UUID, bool]:
+        """Come into the course that a code opens; its id, and whether that is new."""
         course_id = await asked(self._store.by_code(code.strip().lower()))
         if course_id is None:
             raise codes.NOT_FOUND.saying("no course has this code")
-        await self.enrol(user_id, course_id, code)
-        return course_id
+        return course_id, await self.enrol(user_id, course_id, code)
 
     async def put(self, actor: UUID, course_id: UUID, user_id: UUID, role: CourseRole, *, may_appoint: bool) -> None:
         """Bring somebody into the course in a role, or give them another. `may_appoint`: roles but `student` too."""
