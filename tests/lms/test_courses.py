@@ -56,6 +56,8 @@ async def test_a_course_is_made_filled_published_and_read(server: Server) -> Non
         ok(await teacher.http("PUT", at(course, "publication")), 204)
         seen = ok(await teacher.http("GET", at(course)))
         assert [lesson["title"] for lesson in seen["modules"][0]["lessons"]] == ["Hello World", "Not yet", "Tomorrow"]
+        shown = ok(await student.http("GET", at(course)))["modules"][0]["lessons"][0]  # before they take part
+        assert (shown["title"], shown["duration"], shown.get("videoUrl")) == ("Hello World", 300, None)
         await enrol(student, seen)
 
         seen = ok(await student.http("GET", at(course)))

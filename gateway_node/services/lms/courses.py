@@ -17,6 +17,7 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 import structlog
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
@@ -187,7 +188,7 @@ class Courses:
         if course is None:
             raise codes.NOT_FOUND.saying("there is no such course")
         if students is not None:
-            course = msgspec.structs.replace(course, students=students)
+            course = replace(course, students=students)
         return view(course, teaches=teaches, role=role, now=datetime.now(UTC))
 
     async def catalogue(
@@ -485,7 +486,11 @@ def view(course: Course, *, teaches: bool, role: str | None, now: datetime | Non
         version=course.version,
         created_at=course.created_at,
         updated_at=course.updated_at,
-        modules=None if now is None else course.modules if teaches else _released(course.modules, now),
+        modules=None
+        if now is None
+        else course.modules
+        if teaches
+        else _released(course.modules, now, whole=bool(role)),
     )
 
 
@@ -494,11 +499,15 @@ def is_released(lesson: Any, now: datetime) -> bool:
     return lesson.status == "published" and (lesson.release_at is None or lesson.release_at <= now)
 
 
-def _released(modules: Sequence[Module], now: datetime) -> tuple[Module, ...]:
-    return tuple(
-        Module(each.id, each.title, tuple(lesson for lesson in each.lessons if is_released(lesson, now)))
-        for each in modules
-    )
+def _released(modules: Sequence[Module], now: datetime, *, whole: bool) -> tuple[Module, ...]:
+    """`whole`: with the videos, for whoever takes part. Visitors see what there is, and not the thing itself."""
+    shown: list[Module] = []
+    for each in modules:
+        lessons = [lesson for lesson in each.lessons if is_released(lesson, now)]
+        if not whole:
+            lessons = [replace(lesson, video_url=None) for lesson in lessons]
+        shown.append(Module(each.id, each.title, tuple(lessons)))
+    return tuple(shown)
 
 
 def forward(publisher: Publisher, change: CourseRoomChange) -> None:
