@@ -122,7 +122,7 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(STAFF, "listAttempts"),
     # Forums
     **_all(MEMBERS, "listThreads", "getThread", "listPosts", "deletePost", "followThread", "unfollowThread"),
-    **_all(_open(MEMBERS), "createThread", "createPost", "editPost", "acceptAnswer"),
+    **_all(_open(MEMBERS), "createThread", "updateThread", "createPost", "editPost", "acceptAnswer"),
     **_all(_open(STAFF), "pinThread", "unpinThread", "lockThread", "unlockThread"),
 }
 """Every operation over HTTP, by its `operation_id`."""

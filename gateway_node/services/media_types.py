@@ -48,6 +48,11 @@ def media_type(head: bytes, said: str) -> str:
     return UNKNOWN
 
 
+def is_no_video(type: str) -> bool:
+    """Of a type that was found by the bytes. `UNKNOWN` may be one: so are fragmented MP4 and many old containers."""
+    return type.startswith(("image/", "text/", "font/")) or type in ("application/pdf", "application/zip")
+
+
 def _candidates(head: bytes) -> list[str]:
     """Likely types, the likeliest first, without those that a browser would run."""
     try:

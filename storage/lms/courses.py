@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from storage.batches import Batches
 from storage.database import Database
+from storage.lms.school import note
 from storage.queries import load
 
 if TYPE_CHECKING:
@@ -164,11 +165,18 @@ class CourseChange:
             _SQL["event"], kind, self.course.id, actor, subject, json.dumps({"course": self.course.title, **data})
         )
 
-    async def attach(self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]) -> bool:
-        """Keep files of the course's room for its work. `False`: one is not there, or not that person's to give."""
-        wanted = set(files)
-        rows = await self.connection.fetch(_FILES["attach"], self.course.id, list(wanted), person, audience)
-        return len(rows) == len(wanted)
+    async def note(self, act: str, actor: UUID, subject: UUID | None = None, **data: Any) -> None:
+        """What somebody in charge did to a person, or to the course itself, for the audit log."""
+        data = {"course_id": self.course.id, "course": self.course.title, **data}
+        await note(self.connection, actor, act, subject or self.course.id, data)
+
+    async def attach(
+        self, files: Sequence[UUID], person: UUID, audience: Literal["course", "staff"]
+    ) -> dict[UUID, str]:
+        """Keep files of the course's room for its work; their media types. One that is not there, or not that person's
+        to give, is not among them."""
+        rows = await self.connection.fetch(_FILES["attach"], self.course.id, list(set(files)), person, audience)
+        return {row["id"]: row["content_type"] for row in rows}
 
     async def detach(self, files: Sequence[UUID]) -> None:
         """Give up those that no lesson refers to any more."""
@@ -181,26 +189,26 @@ class CourseChange:
         found: int = await self.connection.fetchval(_SQL[f"count_{what}"], self.course.id)
         return found
 
-    async def add_module(self, title: str) -> Module:
-        row = await self.connection.fetchrow(_SQL["add_module"], self.course.id, title)
+    async def add_module(self, id: UUID, title: str) -> Module:
+        row = await self.connection.fetchrow(_SQL["add_module"], self.course.id, id, title)
         assert row is not None
         return Module(row["id"], row["title"])
 
     async def rename_module(self, module_id: UUID, title: str) -> bool:
         return await self.connection.fetchrow(_SQL["rename_module"], self.course.id, module_id, title) is not None
 
-    async def has_module(self, module_id: UUID) -> bool:
-        return await self.connection.fetchrow(_SQL["module"], self.course.id, module_id) is not None
+    async def module(self, module_id: UUID) -> Module | None:
+        row = await self.connection.fetchrow(_SQL["module"], self.course.id, module_id)
+        return Module(row["id"], row["title"]) if row else None
 
     async def delete_module(self, module_id: UUID) -> bool:
         """`False`: there is none without lessons."""
         done: str = await self.connection.execute(_SQL["delete_module"], self.course.id, module_id)
         return done == "DELETE 1"
 
-    async def add_lesson(self, module_id: UUID, values: Sequence[Any]) -> Lesson:
+    async def add_lesson(self, id: UUID, module_id: UUID, values: Sequence[Any]) -> Lesson:
         """`values`: title, content (JSON text), video URL, duration, status, release, completion."""
-        title, *rest = values
-        row = await self.connection.fetchrow(_SQL["add_lesson"], self.course.id, module_id, title, *rest)
+        row = await self.connection.fetchrow(_SQL["add_lesson"], self.course.id, id, module_id, *values)
         assert row is not None
         return lesson_of(row)
 

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from realtime.interfaces import Entry
 from storage.database import Database
+from storage.lms.school import note
 from storage.log.append import append_batch, result_of
 from storage.log.publication import publication
 from storage.queries import load
@@ -93,6 +94,9 @@ class ThreadChange:
     async def mark(self, *, pinned: bool, locked: bool, accepted_id: UUID | None) -> None:
         await self._connection.execute(_SQL["mark"], self.thread.id, pinned, locked, accepted_id)
 
+    async def rename(self, title: str) -> None:
+        await self._connection.execute(_SQL["rename"], self.thread.id, title)
+
     async def follow(self, user_id: UUID) -> None:
         await self._connection.execute(_SQL["follow"], self.thread.id, user_id)
 
@@ -105,6 +109,11 @@ class ThreadChange:
         """What happened, for notifications and reports."""
         course = self.thread.course_id
         await self._connection.execute(_COURSES["event"], kind, course, actor, subject, json.dumps(data, default=str))
+
+    async def note(self, act: str, actor: UUID, subject: UUID | None, **data: Any) -> None:
+        """What somebody in charge did to a person, for the audit log."""
+        data = {"course_id": self.thread.course_id, "thread_id": self.thread.id, "title": self.thread.title, **data}
+        await note(self._connection, actor, act, subject, data)
 
     async def commit(self) -> None:
         """Append what was told. The transaction's last statement."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from msgspec import Raw, Struct
 
 from storage.database import Database
 from storage.queries import load
+
+if TYPE_CHECKING:
+    from storage.database import Connection
 
 _SQL = load("lms_school")
 
@@ -59,8 +63,7 @@ class SchoolStore:
                 raise LastAdmin
             if before != role:
                 await connection.execute(_SQL["set_role"], user_id, role)
-                data = json.dumps({"from": before, "to": role})
-                await connection.execute(_SQL["note"], actor, "role.set", user_id, data)
+                await note(connection, actor, "role.set", user_id, {"from": before, "to": role})
             return True
 
     async def audit(self, *, before: int | None, subject: UUID | None, limit: int) -> Sequence[Act]:
@@ -70,3 +73,8 @@ class SchoolStore:
             Act(row["id"], row["at"], row["actor_id"], row["act"], row["subject_id"], Raw(row["data"].encode()))
             for row in rows
         ]
+
+
+async def note(connection: Connection, actor: UUID, act: str, subject: UUID | None, data: Mapping[str, Any]) -> None:
+    """What somebody in charge did, to a person or a course: in the transaction that does it."""
+    await connection.execute(_SQL["note"], actor, act, subject, json.dumps(data, default=str))

@@ -48,7 +48,7 @@ update files f set attached = true, audience = $4, course_id = $1
 from courses c
 where c.id = $1 and f.room_id = c.room_id and f.id = any ($2::uuid[]) and f.ready and f.removed_at is null
   and (f.owner_id = $3 or f.attached and f.audience = $4 and $4 = 'course')
-returning f.id
+returning f.id, f.content_type
 
 -- name: detach
 -- What no lesson refers to any more: swept in time.

@@ -75,6 +75,11 @@ join assignments a on a.id = s.assignment_id
 where s.assignment_id = $1 and s.course_id = $2 and ($3::uuid is null or s.student_id > $3)
 order by s.student_id, s.attempt desc limit $4
 
+-- name: lock_rules
+-- What a submission is held against does not change while it is graded. Before the submission itself, as `forgive` does.
+select from assignments
+where id = (select assignment_id from submissions where course_id = $1 and id = $2) for share
+
 -- name: lock_submission
 select * from submissions where course_id = $1 and id = $2 for update
 
@@ -97,15 +102,26 @@ select h.grade, h.feedback, h.graded_by, h.returned_at from grade_history h
 join submissions s on s.id = h.submission_id
 where s.course_id = $1 and s.id = $2 order by h.id
 
--- name: best
--- What counts: the best of the returned attempts, less what being late costs.
-select max(s.returned_grade * (100 - case when a.late_policy = 'reduce'
-                                           then least(100, s.days_late * a.late_percent) else 0 end) / 100)
-from submissions s join assignments a on a.id = s.assignment_id
-where s.assignment_id = $1 and s.student_id = $2 and s.returned_at is not null
+-- name: forgive
+-- Whoever has more time now was less late. Nobody becomes later than their receipt says.
+update submissions s set days_late = t.days, version = s.version + 1
+from (
+    select m.id, greatest(0, ceil(extract(epoch from m.submitted_at - coalesce(e.due_date, a.due_date)) / 86400)) as days
+    from submissions m
+    join assignments a on a.id = m.assignment_id
+    left join extensions e on e.assignment_id = a.id and e.user_id = m.student_id
+    where m.assignment_id = $1 and ($2::uuid is null or m.student_id = $2)
+) t
+where s.id = t.id and s.days_late > t.days
 
--- name: put_grade
-select put_grade($1, $2, $3, $4, $5)
+-- name: count
+-- What counts: the best of the returned attempts, less what being late costs.
+select put_grade(s.course_id, 'assignment', s.assignment_id, s.student_id, max(
+    s.returned_grade * (100 - case when a.late_policy = 'reduce'
+                                   then least(100, s.days_late * a.late_percent) else 0 end) / 100))
+from submissions s join assignments a on a.id = s.assignment_id
+where s.assignment_id = $1 and ($2::uuid is null or s.student_id = $2) and s.returned_at is not null
+group by s.course_id, s.assignment_id, s.student_id order by s.student_id
 
 -- name: items
 select id, title, points, weight, created_at from assignments where course_id = $1 and status = 'published'

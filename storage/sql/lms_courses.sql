@@ -77,8 +77,8 @@ order by publish_at limit $1 for update skip locked
 select record_event($1, $2, $3, $4, $5)
 
 -- name: add_module
-insert into modules (course_id, title, position)
-select $1, $2, coalesce(max(position) + 1, 0) from modules where course_id = $1
+insert into modules (id, course_id, title, position)
+select $2, $1, $3, coalesce(max(position) + 1, 0) from modules where course_id = $1
 returning id, title
 
 -- name: rename_module
@@ -89,7 +89,7 @@ delete from modules where course_id = $1 and id = $2
   and not exists (select from lessons where module_id = $2)
 
 -- name: module
-select id from modules where course_id = $1 and id = $2
+select id, title from modules where course_id = $1 and id = $2
 
 -- name: count_modules
 select count(*) from modules where course_id = $1
@@ -98,8 +98,8 @@ select count(*) from modules where course_id = $1
 select count(*) from lessons where course_id = $1
 
 -- name: add_lesson
-insert into lessons (course_id, module_id, title, position, content, video_url, duration, status, release_at, completion)
-select $1, $2, $3, coalesce(max(l.position) + 1, 0), $4, $5, $6, $7, $8, $9 from lessons l where l.module_id = $2
+insert into lessons (id, course_id, module_id, title, position, content, video_url, duration, status, release_at, completion)
+select $2, $1, $3, $4, coalesce(max(l.position) + 1, 0), $5, $6, $7, $8, $9, $10 from lessons l where l.module_id = $3
 returning *
 
 -- name: lesson

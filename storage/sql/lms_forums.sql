@@ -18,6 +18,9 @@ select h.*, null::text as author, false as following from threads h where h.cour
 -- name: mark
 update threads set pinned = $2, locked = $3, accepted_id = $4 where id = $1
 
+-- name: rename
+update threads set title = $2 where id = $1
+
 -- name: add_post
 with numbered as (
     update threads set posts = posts + 1, active_at = clock_timestamp() where id = $1 returning posts

@@ -145,6 +145,57 @@ async def test_an_extension_is_for_one_person(server: Server) -> None:
         assert (await teacher.http("PUT", f"{path}/extensions/{uuid4()}", {"due_date": hours(1)})).status == 404
 
 
+async def test_rules_that_change_hold_for_what_was_handed_in(server: Server) -> None:
+    """More time and milder rules forgive; a due date that is moved back makes no receipt a late one."""
+    async with school(server, "teacher", "ill", "well", "prompt") as (teacher, *students):
+        course = await published_course(teacher)
+        ill, well, prompt = students
+        for person in students:
+            await enrol(person, course)
+        rules = {"late_policy": "reduce", "late_percent": 10}
+        work = await assign(teacher, course, due_date=hours(1), **rules)
+        path = at(course, "assignments", work["id"])
+        await graded(teacher, course, await hand_in(prompt, course, work), 80)
+        a_day_goes_by = "update assignments set due_date = now() - interval '30 hours' where id = $1::text::uuid"
+        await execute(server, a_day_goes_by, work["id"])
+        for person in (ill, well):
+            await graded(teacher, course, await hand_in(person, course, work), 80)
+
+        async def totals() -> dict[str, Any]:
+            lines = ok(await teacher.http("GET", at(course, "gradebook")))["students"]
+            return {each["name"]: each["total"] for each in lines}
+
+        assert await totals() == {"ill": 64, "well": 64, "prompt": 80}
+        ok(await teacher.http("PUT", f"{path}/extensions/{ill.id}", {"due_date": hours(-1)}), 204)
+        assert await totals() == {"ill": 72, "well": 64, "prompt": 80}
+        ok(await teacher.http("PATCH", path, {"late_percent": 5}))
+        assert await totals() == {"ill": 76, "well": 72, "prompt": 80}
+        ok(await teacher.http("PATCH", path, {"due_date": hours(2)}))
+        assert await totals() == {"ill": 76, "well": 80, "prompt": 80}
+        ok(await teacher.http("PATCH", path, {"due_date": hours(-100)}))
+        assert await totals() == {"ill": 76, "well": 80, "prompt": 80}
+        mine = ok(await well.http("GET", f"{path}/submissions/mine"))["submissions"][0]
+        assert (mine["late"], mine["worth"]) == (False, 80)
+
+
+async def test_of_attempts_that_are_given_back_at_once_the_best_counts(server: Server) -> None:
+    async with school(server, "teacher", "student") as (teacher, student):
+        course = await published_course(teacher)
+        await enrol(student, course)
+        for _ in range(4):
+            work = await assign(teacher, course, attempts=8)
+            paths = []
+            for grade in (90, 10, 20, 30, 40, 50, 60, 70):
+                handed_in = await hand_in(student, course, work)
+                paths.append(at(course, "submissions", handed_in["id"]))
+                ok(await teacher.http("PUT", f"{paths[-1]}/grade", {"grade": grade}))
+            returned = await asyncio.gather(
+                *(teacher.http("PUT", f"{path}/return", node=i % 2) for i, path in enumerate(paths))
+            )
+            assert {each.status for each in returned} == {200}
+            assert ok(await student.http("GET", at(course, "grades")))["students"][0]["total"] == 90
+
+
 async def test_attempts_are_exact_when_all_come_at_once(server: Server) -> None:
     async with school(server, "teacher", "student") as (teacher, student):
         course = await published_course(teacher)
@@ -308,5 +359,9 @@ async def test_a_lesson_has_a_file_for_whoever_takes_part(server: Server) -> Non
         wrong = {**lesson, "content": [{"type": "file", "file_id": str(uuid4())}]}
         refused = await teacher.http("POST", at(course, "modules", module, "lessons"), wrong)
         assert (refused.status, refused.pointers) == (422, ["/content"])
+        text = await upload(teacher, course, b"A script of the talk")
+        wrong = {"content": [*lesson["content"], {"type": "video", "file_id": text}]}
+        refused = await teacher.http("PATCH", at(course, "lessons", made["id"]), wrong)
+        assert (refused.status, refused.pointers) == (422, ["/content/1/file_id"])
         ok(await teacher.http("PATCH", at(course, "lessons", made["id"]), {"content": []}))
         assert (await student.http("GET", f"/v1/files/{video}")).status == 404

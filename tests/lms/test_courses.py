@@ -56,6 +56,8 @@ async def test_a_course_is_made_filled_published_and_read(server: Server) -> Non
         ok(await teacher.http("PUT", at(course, "publication")), 204)
         seen = ok(await teacher.http("GET", at(course)))
         assert [lesson["title"] for lesson in seen["modules"][0]["lessons"]] == ["Hello World", "Not yet", "Tomorrow"]
+        shown = ok(await student.http("GET", at(course)))["modules"][0]["lessons"][0]  # before they take part
+        assert (shown["title"], shown["duration"], shown.get("videoUrl")) == ("Hello World", 300, None)
         await enrol(student, seen)
 
         seen = ok(await student.http("GET", at(course)))
@@ -118,6 +120,16 @@ async def test_who_edits_what_another_changed_is_told(server: Server) -> None:
         tag = (await teacher.http("GET", path)).headers["etag"]
         ok(await teacher.http("PATCH", path, {"title": "Better"}, headers={"If-Match": tag}))
         assert (await teacher.http("PATCH", path, {"title": "Worse"}, headers={"If-Match": tag})).status == 412
+
+
+async def test_a_module_is_renamed_by_whoever_knows_the_course_as_it_is(server: Server) -> None:
+    async with school(server, "teacher") as (teacher,):
+        course = await published_course(teacher)
+        module = at(course, "modules", await add_module(teacher, course, "One"))
+        tag = {"If-Match": (await teacher.http("GET", at(course))).headers["etag"]}
+        ok(await teacher.http("PATCH", module, {"title": "First"}, headers=tag), 204)
+        assert (await teacher.http("PATCH", module, {"title": "Former"}, headers=tag)).status == 412
+        assert ok(await teacher.http("GET", at(course)))["modules"][0]["title"] == "First"
 
 
 async def test_lessons_are_put_in_order(server: Server) -> None:
@@ -275,3 +287,25 @@ async def test_the_same_key_makes_one_course(server: Server) -> None:
         made = ok(await teacher.http("POST", "/v1/courses", {"title": "Once"}, headers=key), 201)
         again = ok(await teacher.http("POST", "/v1/courses", {"title": "Once"}, headers=key), 200)
         assert again["id"] == made["id"]
+
+
+async def test_the_same_key_makes_one_module_and_one_lesson(server: Server) -> None:
+    """Also on two nodes at once; another module is another place for the key."""
+    async with school(server, "teacher") as (teacher,):
+        course = await new_course(teacher)
+        key = {"Idempotency-Key": "week 1"}
+
+        async def twice(path: str, body: dict[str, Any]) -> str:
+            answers = await asyncio.gather(
+                *(teacher.http("POST", path, body, headers=key, node=node) for node in (0, 1))
+            )
+            assert sorted(each.status for each in answers) == [200, 201]
+            (id,) = {each.body["id"] for each in answers}
+            return str(id)
+
+        one = await twice(at(course, "modules"), {"title": "One"})
+        two = await add_module(teacher, course, "Two")
+        for module in (one, two):
+            await twice(at(course, "modules", module, "lessons"), {"title": "Hello"})
+        modules = ok(await teacher.http("GET", at(course)))["modules"]
+        assert [[each["title"] for each in module["lessons"]] for module in modules] == [["Hello"]] * 2

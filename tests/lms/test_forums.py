@@ -131,10 +131,33 @@ async def test_pinned_locked_and_answered(server: Server) -> None:
         ok(await ben.http("POST", f"{thread}/posts", {"content": "Again"}), 201)
 
         assert (await ann.http("DELETE", f"{thread}/posts/{post['id']}")).status == 403
+        await ben.device.subscribe(third["channel"])
         ok(await teacher.http("DELETE", f"{thread}/posts/{post['id']}"), 204)
+        await ben.device.hears(third["channel"], event="answer_accepted", post_id=None)
+        assert "accepted_id" not in ok(await ben.http("GET", thread))  # what is gone answers nothing
         ok(await teacher.http("DELETE", f"{thread}/posts/{post['id']}"), 204)
         gone = ok(await ann.http("GET", f"{thread}/posts"))["posts"][1]
         assert (gone["content"], gone["number"]) == ("", 2) and gone["deleted_at"]
+
+
+async def test_a_title_is_changed_by_whoever_began_the_thread_or_the_staff(server: Server) -> None:
+    async with school(server, "admin", "teacher", "ann", "ben") as (admin, teacher, ann, ben):
+        course = await published_course(teacher)
+        for person in (ann, ben):
+            await enrol(person, course)
+        thread = await ask(ann, course, "Buy this")
+        path = at(course, "threads", thread["id"])
+        await ben.device.subscribe(thread["channel"])
+        ok(await ann.http("PATCH", path, {"title": "Buy that"}), 204)
+        await ben.device.hears(thread["channel"], event="thread_updated", title="Buy that")
+        assert (await ben.http("PATCH", path, {"title": "Mine"})).status == 403
+        assert (await ann.http("PATCH", path, {"title": " "})).pointers == ["/title"]
+        ok(await teacher.http("PUT", f"{path}/lock"), 204)
+        assert (await ann.http("PATCH", path, {"title": "Again"})).status == 403
+        ok(await teacher.http("PATCH", path, {"title": "An advertisement"}), 204)
+        assert ok(await ben.http("GET", path))["title"] == "An advertisement"
+        (act,) = ok(await admin.http("GET", f"/v1/school/audit?subject_id={ann.id}"))["acts"]
+        assert (act["act"], act["actor_id"], act["data"]["title"]) == ("thread.renamed", teacher.id, "Buy that")
 
 
 async def test_followers_and_whoever_is_mentioned_are_told(server: Server) -> None:

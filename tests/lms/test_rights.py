@@ -16,8 +16,10 @@ from gateway_node.http.app import create_app
 from gateway_node.rights import COURSE_ROLES, METHODS, OPERATIONS, Right
 from gateway_node.rights_page import page
 from loadtest.server import Server
+from realtime.codes import CONFLICT, NOT_FOUND, PERMISSION_DENIED
 from tests.chat.person import Person
 from tests.gateway_node.http.conftest import make_services
+from tests.invariants.rawclient import Refused as Rejected
 from tests.lms.school import enrol, ok, published_course, school
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -91,6 +93,64 @@ async def test_each_role_gets_what_its_row_says(server: Server, place: str) -> N
             if place == "course":
                 assert await tried(stranger, method, path, hidden) == 404, operation
                 assert (await stranger.http(method, filled(path, hidden), headers={"Authorization": ""})).status == 401
+
+
+@pytest.mark.integration
+async def test_each_role_gets_by_rpc_what_its_row_says(server: Server) -> None:
+    """About lessons that are not there, so that nothing is changed by whoever may."""
+    async with school(server, "admin", "teacher", "assistant", "member", "stranger") as people:
+        admin, teacher, assistant, member, stranger = people
+        course, hidden = await published_course(teacher), await published_course(teacher, admission="closed")
+        await enrol(member, course)
+        path = f"/v1/courses/{course['id']}/participants/{assistant.id}"
+        ok(await teacher.http("PUT", path, {"role": "assistant"}), 204)
+        roles = {teacher.id: "teacher", assistant.id: "assistant", member.id: "student"}
+        rows = {method: right for method, right in METHODS.items() if right.place == "course"}
+        for method, right in rows.items():
+            for person in people:
+                may = person is admin or roles.get(person.id, "visitor") in right.roles
+                code = await called(person, method, course)
+                assert (code != PERMISSION_DENIED.code) == may, (method, person.name, code)
+            assert await called(stranger, method, hidden) == NOT_FOUND.code, method
+
+
+@pytest.mark.integration
+async def test_nothing_is_written_in_an_archived_course(server: Server) -> None:
+    """Whoever might is told why not (409), by every row that says so; the other rows stay as they were."""
+    async with school(server, "teacher", "student") as (teacher, student):
+        course = await published_course(teacher)
+        await enrol(student, course)
+        ok(await teacher.http("PUT", f"/v1/courses/{course['id']}/archive"), 204)
+        for method, path, operation in GUARDED:
+            right = OPERATIONS[operation]
+            person = teacher if "teacher" in right.roles else student
+            if right.while_open:
+                answer = await person.http(method, filled(path, course), content=b"")
+                assert (answer.status, answer.body.get("detail")) == (409, "the course is archived"), operation
+        for name, right in METHODS.items():
+            if right.while_open:
+                assert await called(student, name, course) == CONFLICT.code, name
+
+
+@pytest.mark.integration
+async def test_whoever_has_no_token_gets_nothing_but_what_is_for_everybody(server: Server) -> None:
+    async with school(server, "student") as (student,):
+        for method, path, operation in ROUTES:
+            if OPERATIONS[operation].place not in ("public", "key"):
+                answer = await student.http(
+                    method, re.sub(r"\{\w+\}", str(uuid4()), path), headers={"Authorization": ""}
+                )
+                # Before the token it may be said that the request is none: a query that lacks what it needs.
+                assert answer.status in (400, 401), (operation, answer.status)
+
+
+async def called(person: Person, method: str, course: dict[str, Any]) -> int:
+    """The error of an RPC about a lesson that is not there, 0 where it is none."""
+    try:
+        await person.rpc(method, course_id=course["id"], lesson_id=str(uuid4()))
+    except Rejected as rejected:
+        return rejected.code
+    return 0
 
 
 async def tried(person: Person, method: str, path: str, course: dict[str, Any]) -> int:

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from loadtest.server import Server
-from tests.lms.school import execute, new_course, ok, school
+from tests.invariants.rawclient import raw_client
+from tests.lms.school import enrol, execute, new_course, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 
@@ -30,6 +31,43 @@ async def test_an_admin_makes_a_teacher(server: Server) -> None:
         assert (await admin.http("PUT", f"/v1/school/people/{uuid4()}/role", {"role": "teacher"})).status == 404
         refused = await admin.http("PUT", path, {"role": "headmaster"})
         assert (refused.status, refused.pointers) == (422, ["/role"])
+
+
+async def test_what_the_staff_does_to_people_and_courses_is_kept(server: Server) -> None:
+    async with school(server, "admin", "teacher", "ann", "ben") as (admin, teacher, ann, ben):
+        course = await published_course(teacher)
+        path = f"/v1/courses/{course['id']}"
+        await enrol(ann, course)
+        thread = ok(await ann.http("POST", f"{path}/threads", {"title": "Buy this", "content": "Cheap"}), 201)
+        posts = f"{path}/threads/{thread['id']}/posts"
+        (spam,) = ok(await ann.http("GET", posts))["posts"]
+        for role in ("student", "assistant", "assistant"):  # how a student came is in the reports; once more is nothing
+            ok(await teacher.http("PUT", f"{path}/participants/{ben.id}", {"role": role}), 204)
+        mine = ok(await ann.http("POST", posts, {"content": "Oops"}), 201)
+        ok(await ann.http("DELETE", f"{posts}/{mine['id']}"), 204)  # her own: nobody in charge did it
+        for _ in range(2):
+            ok(await ben.http("DELETE", f"{posts}/{spam['id']}"), 204)
+            ok(await ben.http("DELETE", f"{path}/participants/{ann.id}"), 204)
+        ok(await ben.http("DELETE", f"{path}/enrollments"), 204)
+        ok(await admin.http("PUT", f"{path}/archive"), 204)
+        empty = await new_course(teacher)
+        ok(await teacher.http("DELETE", f"/v1/courses/{empty['id']}"), 204)
+
+        async def acts(subject: str) -> list[tuple[str, str]]:
+            found = ok(await admin.http("GET", f"/v1/school/audit?subject_id={subject}"))["acts"]
+            return [(each["act"], each["actor_id"]) for each in found]
+
+        assert await acts(ann.id) == [("participant.removed", ben.id), ("post.deleted", ben.id)]
+        assert await acts(ben.id) == [("course_role.set", teacher.id)]
+        assert await acts(course["id"]) == [("course.archived", admin.id), ("course.published", teacher.id)]
+        assert await acts(empty["id"]) == [("course.deleted", teacher.id)]
+        (role,) = ok(await admin.http("GET", f"/v1/school/audit?subject_id={ben.id}"))["acts"]
+        assert role["data"] == {
+            "course_id": course["id"],
+            "course": course["title"],
+            "from": "student",
+            "to": "assistant",
+        }
 
 
 async def test_the_last_admin_stays_one(server: Server) -> None:
@@ -77,7 +115,14 @@ async def test_logins_are_listed_and_ended(server: Server) -> None:
         listed = (await http.get("/v1/me/sessions", headers=here)).json()["sessions"]
         assert {(each["user_agent"], each["current"]) for each in listed} == {("phone", False), ("laptop", True)}
         (other,) = [each["id"] for each in listed if not each["current"]]
-        assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 204
+        async with (
+            raw_client(server.websocket(1), phone["access_token"]) as lost,
+            raw_client(server.websocket(1), laptop["access_token"]) as kept,
+        ):
+            assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 204
+            await lost.until(lambda: lost.refused)  # on whatever node it is
+            await kept.rpc("room.unread")
+            assert not kept.closes
         assert (await http.delete(f"/v1/me/sessions/{other}", headers=here)).status_code == 404
         there = {"Authorization": f"Bearer {phone['access_token']}"}
         assert (await http.get("/v1/me", headers=there)).status_code == 401

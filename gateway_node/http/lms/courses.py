@@ -114,9 +114,13 @@ async def order(
 
 
 @post("/courses/{course_id:uuid}/modules", operation_id="createModule")
-async def add_module(request: AnyRequest, course_id: FromPath[UUID], data: JSONBody[Title]) -> Response[Module]:
+async def add_module(
+    request: AnyRequest, course_id: FromPath[UUID], data: JSONBody[Title], idempotency_key: IdempotencyKey = None
+) -> Response[Module]:
     """Add a module at the end."""
-    return Response(await _courses(request).add_module(course_id, data.title), status_code=HTTPStatus.CREATED)
+    user_id = caller_of(request).user_id
+    made, new = await _courses(request).add_module(user_id, course_id, data.title, idempotency_key or "")
+    return Response(made, status_code=HTTPStatus.CREATED if new else HTTPStatus.OK)
 
 
 @patch(
@@ -125,10 +129,14 @@ async def add_module(request: AnyRequest, course_id: FromPath[UUID], data: JSONB
     status_code=HTTPStatus.NO_CONTENT,
 )
 async def rename_module(
-    request: AnyRequest, course_id: FromPath[UUID], module_id: FromPath[UUID], data: JSONBody[Title]
+    request: AnyRequest,
+    course_id: FromPath[UUID],
+    module_id: FromPath[UUID],
+    data: JSONBody[Title],
+    if_match: IfMatch = None,
 ) -> None:
-    """Rename a module."""
-    await _courses(request).rename_module(course_id, module_id, data.title)
+    """Rename a module. `If-Match` takes the `ETag` of the course."""
+    await _courses(request).rename_module(course_id, module_id, data.title, lambda now: expected_version(request, now))
 
 
 @delete("/courses/{course_id:uuid}/modules/{module_id:uuid}", operation_id="deleteModule")
@@ -139,14 +147,19 @@ async def delete_module(request: AnyRequest, course_id: FromPath[UUID], module_i
 
 @post("/courses/{course_id:uuid}/modules/{module_id:uuid}/lessons", operation_id="createLesson")
 async def add_lesson(
-    request: AnyRequest, course_id: FromPath[UUID], module_id: FromPath[UUID], data: JSONBody[NewLesson]
+    request: AnyRequest,
+    course_id: FromPath[UUID],
+    module_id: FromPath[UUID],
+    data: JSONBody[NewLesson],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[Lesson]:
     """Add a lesson at the end of a module."""
-    lesson = await _courses(request).add_lesson(caller_of(request).user_id, course_id, module_id, data)
+    user_id = caller_of(request).user_id
+    lesson, new = await _courses(request).add_lesson(user_id, course_id, module_id, data, idempotency_key or "")
     location = f"/v1/courses/{course_id}/lessons/{lesson.id}"
     return Response(
         lesson,
-        status_code=HTTPStatus.CREATED,
+        status_code=HTTPStatus.CREATED if new else HTTPStatus.OK,
         headers={"ETag": version_tag(lesson.version), "Location": location},
     )
 

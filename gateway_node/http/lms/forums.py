@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway_node.http.accounts import AnyRequest
 from gateway_node.http.guards import limit_address
 from gateway_node.http.lists import MAX_PAGE, Limit, page
+from gateway_node.http.lms.courses import Title
 from gateway_node.http.rights import caller_of, enforce
 from gateway_node.http.rooms import IdempotencyKey
 from gateway_node.http.services import services_of
@@ -60,6 +61,15 @@ async def threads(
 async def thread(request: AnyRequest, course_id: FromPath[UUID], thread_id: FromPath[UUID]) -> Response[Thread]:
     """A thread, without its posts."""
     return Response(await _forums(request).thread(caller_of(request).user_id, course_id, thread_id))
+
+
+@patch(THREAD, operation_id="updateThread", status_code=HTTPStatus.NO_CONTENT)
+async def rename(
+    request: AnyRequest, course_id: FromPath[UUID], thread_id: FromPath[UUID], data: JSONBody[Title]
+) -> None:
+    """Change the title of one's own thread; the staff, of anybody's."""
+    caller = caller_of(request)
+    await _forums(request).rename(caller.user_id, course_id, thread_id, data.title, teaches=caller.standing.teaches)
 
 
 @get(THREAD + "/posts", operation_id="listPosts")
@@ -166,7 +176,7 @@ def router() -> Router:
     return Router(
         path="/v1",
         route_handlers=[
-            *(open_, threads, thread, posts, reply, edit, delete_),
+            *(open_, threads, thread, rename, posts, reply, edit, delete_),
             *(pin, unpin, lock, unlock, accept, follow, unfollow),
         ],
         guards=[limit_address, enforce],

@@ -22,7 +22,9 @@ from storage.deliveries import Outbox
 
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
 Before = Annotated[int | None, QueryParameter(name="before", ge=1, le=2**62, description="`next` of the page before.")]
-Subject = Annotated[UUID | None, QueryParameter(name="subject_id", description="What was done to this user alone.")]
+Subject = Annotated[
+    UUID | None, QueryParameter(name="subject_id", description="What was done to this user, or to this course, alone.")
+]
 
 
 class NewRole(Struct, forbid_unknown_fields=True):

@@ -213,6 +213,8 @@ class Assignments:
             if merged.points != present.points and await change.has_submissions():
                 raise codes.CONFLICT.saying("what was handed in already is out of other points")
             changed = await change.update(_values(merged))
+            if _lateness(changed) != _lateness(present):
+                await change.hold_again()
             if present.status == "draft" and changed.status == "published":
                 await change.record("assignment.published", user_id, id, title=changed.title, due_date=changed.due_date)
         return _view(changed, changed.due_date)
@@ -370,6 +372,10 @@ def _values(new: NewAssignment) -> tuple[Any, ...]:
         new.attempts,
         msgspec.json.encode(new.rubric).decode(),
     )
+
+
+def _lateness(assignment: Assignment) -> tuple[Any, ...]:
+    return assignment.due_date, assignment.late_policy, assignment.late_percent
 
 
 def _days_late(assignment: Assignment, due: datetime | None, now: datetime) -> int:

@@ -17,11 +17,13 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 import structlog
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from gateway_node.services import room_events
 from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.blocks import MAX_CONTENT, Block, checked, files_in, http_address
+from gateway_node.services.lms.blocks import MAX_CONTENT, Block, Video, checked, files_in, http_address
 from gateway_node.services.lms.course_cache import CourseCache
+from gateway_node.services.media_types import is_no_video
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, printable, storable
@@ -186,7 +188,7 @@ class Courses:
         if course is None:
             raise codes.NOT_FOUND.saying("there is no such course")
         if students is not None:
-            course = msgspec.structs.replace(course, students=students)
+            course = replace(course, students=students)
         return view(course, teaches=teaches, role=role, now=datetime.now(UTC))
 
     async def catalogue(
@@ -292,6 +294,7 @@ class Courses:
                 return
             await change.course.set_status("published")
             await change.course.record("course.published", user_id)
+            await change.course.note("course.published", user_id)
             if was == "archived":
                 await change.room.archive(archived=False)
                 change.room.tell(room_events.room_archived(change.room, archived=False))
@@ -303,6 +306,7 @@ class Courses:
                 return
             await change.course.set_status("archived")
             await change.course.record("course.archived", user_id)
+            await change.course.note("course.archived", user_id)
             await change.room.archive(archived=True)
             change.room.tell(room_events.room_archived(change.room, archived=True))
 
@@ -314,36 +318,49 @@ class Courses:
                 raise codes.CONFLICT.saying(f"the course has {' and '.join(in_use)}: archive it, or remove them first")
             await change.room.archive(archived=True)
             change.room.tell(room_events.room_archived(change.room, archived=True))
+            await change.course.note("course.deleted", user_id)
             await change.course.delete()
 
     # --- modules and lessons -----------------------------------------------------------------------------------
 
-    async def add_module(self, course_id: UUID, title: str) -> Module:
+    async def add_module(self, user_id: UUID, course_id: UUID, title: str, key: str = "") -> tuple[Module, bool]:
+        """With the `key` of an earlier request it is the module of then."""
+        id = uuid5(user_id, f"module {course_id} {key}") if key else uuid4()
         async with self._changing(course_id) as course:
+            if key and (made := await course.module(id)) is not None:
+                return made, False
             if await course.count("modules") >= MAX_MODULES:
                 raise codes.LIMIT_EXCEEDED.saying(f"a course has at most {MAX_MODULES} modules")
-            return await course.add_module(line(title, "/title", MAX_TITLE))
+            return await course.add_module(id, line(title, "/title", MAX_TITLE)), True
 
-    async def rename_module(self, course_id: UUID, module_id: UUID, title: str) -> None:
+    async def rename_module(self, course_id: UUID, module_id: UUID, title: str, check: Check) -> None:
         async with self._changing(course_id) as course:
+            check(course.course.version)
             if not await course.rename_module(module_id, line(title, "/title", MAX_TITLE)):
                 raise codes.NOT_FOUND.saying("there is no such module")
 
     async def delete_module(self, course_id: UUID, module_id: UUID) -> None:
         async with self._changing(course_id) as course:
-            if not await course.has_module(module_id):
+            if await course.module(module_id) is None:
                 raise codes.NOT_FOUND.saying("there is no such module")
             if not await course.delete_module(module_id):
                 raise codes.CONFLICT.saying("the module has lessons: move them or delete them first")
 
-    async def add_lesson(self, user_id: UUID, course_id: UUID, module_id: UUID, new: NewLesson) -> Lesson:
+    async def add_lesson(
+        self, user_id: UUID, course_id: UUID, module_id: UUID, new: NewLesson, key: str = ""
+    ) -> tuple[Lesson, bool]:
+        """With the `key` of an earlier request it is the lesson of then."""
+        id = uuid5(user_id, f"lesson {module_id} {key}") if key else uuid4()
         async with self._changing(course_id) as course:
-            if not await course.has_module(module_id):
+            if key and (made := await course.lesson(id)) is not None:
+                return made, False
+            if await course.module(module_id) is None:
                 raise codes.NOT_FOUND.saying("there is no such module")
             if await course.count("lessons") >= MAX_LESSONS:
                 raise codes.LIMIT_EXCEEDED.saying(f"a course has at most {MAX_LESSONS} lessons")
             await _attach(course, user_id, new.content)
-            return await course.add_lesson(
+            lesson = await course.add_lesson(
+                id,
                 module_id,
                 (
                     line(new.title, "/title", MAX_TITLE),
@@ -355,6 +372,7 @@ class Courses:
                     new.completion,
                 ),
             )
+            return lesson, True
 
     async def update_lesson(
         self, user_id: UUID, course_id: UUID, lesson_id: UUID, fields: LessonFields, check: Check
@@ -468,7 +486,11 @@ def view(course: Course, *, teaches: bool, role: str | None, now: datetime | Non
         version=course.version,
         created_at=course.created_at,
         updated_at=course.updated_at,
-        modules=None if now is None else course.modules if teaches else _released(course.modules, now),
+        modules=None
+        if now is None
+        else course.modules
+        if teaches
+        else _released(course.modules, now, whole=bool(role)),
     )
 
 
@@ -477,11 +499,15 @@ def is_released(lesson: Any, now: datetime) -> bool:
     return lesson.status == "published" and (lesson.release_at is None or lesson.release_at <= now)
 
 
-def _released(modules: Sequence[Module], now: datetime) -> tuple[Module, ...]:
-    return tuple(
-        Module(each.id, each.title, tuple(lesson for lesson in each.lessons if is_released(lesson, now)))
-        for each in modules
-    )
+def _released(modules: Sequence[Module], now: datetime, *, whole: bool) -> tuple[Module, ...]:
+    """`whole`: with the videos, for whoever takes part. Visitors see what there is, and not the thing itself."""
+    shown: list[Module] = []
+    for each in modules:
+        lessons = [lesson for lesson in each.lessons if is_released(lesson, now)]
+        if not whole:
+            lessons = [replace(lesson, video_url=None) for lesson in lessons]
+        shown.append(Module(each.id, each.title, tuple(lessons)))
+    return tuple(shown)
 
 
 def forward(publisher: Publisher, change: CourseRoomChange) -> None:
@@ -512,8 +538,15 @@ _blocks = msgspec.json.Decoder(list[Block]).decode
 
 
 async def _attach(course: CourseChange, user_id: UUID, blocks: list[Block]) -> None:
-    if not await course.attach(files_in(blocks), user_id, "course"):
+    files = files_in(blocks)
+    types = await course.attach(files, user_id, "course")
+    if len(types) < len(set(files)):
         raise codes.BAD_REQUEST.at("/content", "a file is not there: upload it to the room of the course first")
+    for i, block in enumerate(blocks):
+        if isinstance(block, Video) and block.file_id is not None and is_no_video(types[block.file_id]):
+            raise codes.BAD_REQUEST.at(
+                f"/content/{i}/file_id", f"a video is wanted, and that is {types[block.file_id]}"
+            )
 
 
 def _address(url: str | None) -> str | None:

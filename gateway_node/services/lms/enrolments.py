@@ -90,13 +90,12 @@ class Enrolments:
             case _:
                 raise codes.CONFLICT.saying("the course takes nobody now")
 
-    async def enrol_by_code(self, user_id: UUID, code: str) -> UUID:
-        """Come into the course that a code opens; its id."""
+    async def enrol_by_code(self, user_id: UUID, code: str) -> tuple[UUID, bool]:
+        """Come into the course that a code opens; its id, and whether that is new."""
         course_id = await asked(self._store.by_code(code.strip().lower()))
         if course_id is None:
             raise codes.NOT_FOUND.saying("no course has this code")
-        await self.enrol(user_id, course_id, code)
-        return course_id
+        return course_id, await self.enrol(user_id, course_id, code)
 
     async def put(self, actor: UUID, course_id: UUID, user_id: UUID, role: CourseRole, *, may_appoint: bool) -> None:
         """Bring somebody into the course in a role, or give them another. `may_appoint`: roles but `student` too."""
@@ -116,6 +115,8 @@ class Enrolments:
             raise codes.PERMISSION_DENIED.saying("teachers of the course give roles")
         if change.course.course.status == "archived":
             raise codes.CONFLICT.saying("the course is archived")
+        if role != "student" or change.role is not None:  # who comes as a student is in the reports
+            await change.course.note("course_role.set", actor, user_id, **{"from": change.role, "to": role})
         if change.role is None:
             await self._enter(change, user_id, role, subject.name)
             return True
@@ -208,6 +209,8 @@ class Enrolments:
         room.tell(room_events.room_removed(room, user_id, change.course.course.id))
         await room.remove(user_id)
         await change.course.record("enrollment.ended", actor, user_id)
+        if how == "removed":
+            await change.course.note("participant.removed", actor, user_id, role=change.role)
 
     @asynccontextmanager
     async def _changing(self, course_id: UUID, actor: UUID, subject: UUID) -> AsyncIterator[CourseRoomChange]:

@@ -150,6 +150,11 @@ class Forums:
             if post.deleted_at is None:
                 await change.delete(post_id)
                 change.tell("post_deleted", user_id, post_id=post_id)
+                if post_id == change.thread.accepted_id:  # nothing answers the question any more
+                    await change.mark(pinned=change.thread.pinned, locked=change.thread.locked, accepted_id=None)
+                    change.tell("answer_accepted", user_id, post_id=None)
+                if post.author_id != user_id:
+                    await change.note("post.deleted", user_id, post.author_id, post_id=post_id, number=post.number)
 
     async def mark(
         self, user_id: UUID, course_id: UUID, thread_id: UUID, *, pinned: bool | None = None, locked: bool | None = None
@@ -161,6 +166,18 @@ class Forums:
             locked = thread.locked if locked is None else locked
             await change.mark(pinned=pinned, locked=locked, accepted_id=thread.accepted_id)
             change.tell("thread_updated", user_id, pinned=pinned, locked=locked)
+
+    async def rename(self, user_id: UUID, course_id: UUID, thread_id: UUID, title: str, *, teaches: bool) -> None:
+        """By whoever began it, while it is open, or by the staff."""
+        title = line(title, "/title", MAX_TITLE)
+        async with self._changing(course_id, thread_id) as change:
+            thread = change.thread
+            if not teaches and (thread.author_id != user_id or thread.locked):
+                raise codes.PERMISSION_DENIED.saying("whoever began an open thread, or the staff, renames it")
+            await change.rename(title)
+            change.tell("thread_updated", user_id, title=title)
+            if thread.author_id != user_id:
+                await change.note("thread.renamed", user_id, thread.author_id)
 
     async def accept(
         self, user_id: UUID, course_id: UUID, thread_id: UUID, post_id: UUID | None, *, teaches: bool
