@@ -52,9 +52,9 @@ async def enrol(request: AnyRequest, course_id: FromPath[UUID], data: JSONBody[W
 
 @post("/enrollments", operation_id="enrolByCode")
 async def by_code(request: AnyRequest, data: JSONBody[ByCode]) -> Response[CourseView]:
-    """Come into the course that an invitation code opens."""
-    course_id = await _enrolments(request).enrol_by_code(caller_of(request).user_id, data.code)
-    return Response(await _course(request, course_id), status_code=HTTPStatus.CREATED)
+    """Come into the course that an invitation code opens; 200 when one was in it."""
+    course_id, new = await _enrolments(request).enrol_by_code(caller_of(request).user_id, data.code)
+    return Response(await _course(request, course_id), status_code=HTTPStatus.CREATED if new else HTTPStatus.OK)
 
 
 @delete("/courses/{course_id:uuid}/enrollments", operation_id="leaveCourse")
