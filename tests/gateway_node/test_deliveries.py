@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
+    database = Database(database_url, pool_size=8)
     yield database
     await database.close()
 
@@ -62,6 +63,12 @@ async def test_a_fault_in_one_holds_up_no_other(database: Database) -> None:
     await database.execute("update deliveries set created_at = now() - interval '3 days', next_at = now()")
     await Deliveries(DeliveryStore(database), {"mail": carrier}, Shifts(), retry_after=60, works=True).work()
     assert (await DeliveryStore(database).outbox(10)).waiting == 0
+
+
+async def test_of_those_who_ask_at_once_one_gets_a_letter(database: Database) -> None:
+    user, outbox = await UserStore(database).create("ann@example.org", "hash"), DeliveryStore(database)
+    await asyncio.gather(*(outbox.letter(user.id, "password.reset") for _ in range(20)))
+    assert (await outbox.outbox(10)).waiting == 1
 
 
 async def test_where_the_way_is_shut_all_of_the_round_wait(database: Database) -> None:
