@@ -23,17 +23,18 @@ class Digests:
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
 
-    async def first(self, key: str, digest: bytes) -> bytes:
-        """The digest that the key was first used with: this one, where it is new or Redis cannot say."""
+    async def before(self, key: str, digest: bytes) -> bytes | None:
+        """The digest that the key was used with before; `None`: it is new, and has this one from now on, or Redis cannot
+        say."""
         if self._redis is None:
-            return digest
+            return None
         try:
             async with asyncio.timeout(TIMEOUT):
                 before = await self._redis.set(key, digest, ex=KEPT, nx=True, get=True)
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("retries.unchecked", error=type(error).__name__)
-            return digest
-        return before if isinstance(before, bytes) else digest
+            return None
+        return before if isinstance(before, bytes) else None
 
     async def forget(self, key: str) -> None:
         if self._redis is None:

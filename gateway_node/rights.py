@@ -89,7 +89,8 @@ OPERATIONS: Mapping[str, Right] = {
     # One's own
     **_all(_by_login(ACCOUNT), "listSessions", "endSession", "changePassword", "askVerification"),
     **_all(_by_login(ACCOUNT), "createKey", "listKeys", "revokeKey"),
-    **_all(ACCOUNT, "getPushKey", "subscribePush", "listPush", "unsubscribePush"),
+    **_all(ACCOUNT, "getPushKey", "listPush", "unsubscribePush"),
+    **_all(_by_login(ACCOUNT), "subscribePush"),  # a browser goes with its login; with a key it would outlive the key
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
     # The school

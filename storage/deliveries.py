@@ -90,7 +90,9 @@ class DeliveryStore:
 
     async def letter(self, user_id: UUID, kind: str) -> None:
         """A letter about the account itself; one a minute of each kind."""
-        await self._database.execute(_SQL["letter"], user_id, kind)
+        async with self._database.transaction() as connection:
+            await connection.execute(_SQL["turn"], user_id, kind)
+            await connection.execute(_SQL["letter"], user_id, kind)
 
     async def any_due(self, ways: Sequence[Way]) -> bool:
         """Whether there is anything to send. Writes and locks nothing: every node asks again and again."""

@@ -65,12 +65,18 @@ class SessionStore:
         self._database = database
         self._leeway = leeway
 
-    async def open(self, user_id: UUID, *, user_agent: str, ttl: float) -> tuple[Session, str]:
-        """Begin a login. Returns it with its first refresh token, which is stored nowhere in clear."""
+    async def open(
+        self, user_id: UUID, *, user_agent: str, ttl: float, password_hash: str | None = None
+    ) -> tuple[Session, str]:
+        """Begin a login. Returns it with its first refresh token, which is stored nowhere in clear.
+
+        Raises `SessionEnded` where there is no such user, or they are disabled, or have another password by now.
+        """
         token = secrets.token_urlsafe(32)
         agent = user_agent.replace("\0", "")[:MAX_USER_AGENT]
-        row = await self._database.fetchrow(_SQL["open"], user_id, agent, ttl, _hash(token))
-        assert row is not None, "insert returning gives the row"
+        row = await self._database.fetchrow(_SQL["open"], user_id, agent, ttl, _hash(token), password_hash)
+        if row is None:
+            raise SessionEnded("the account changed before the login began")
         return _session(row), token
 
     async def rotate(self, token: str, *, ttl: float) -> tuple[Session, str]:

@@ -78,12 +78,8 @@ class UserStore:
         row = await self._database.fetchrow(_SQL["enable"], user_id)
         return user_of(row) if row else None
 
-    async def set_password_hash(self, user_id: UUID, password_hash: str) -> None:
-        """A new password, or the same one hashed with new parameters."""
-        await self._database.execute(_SQL["set_password_hash"], user_id, password_hash)
-
     async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
-        """A new password in place of this one; `False`: it was another by then. `verified`: by a link, so the address
+        """A new password, or the same one hashed with new parameters, in place of this one; `False`: it was another by then. `verified`: by a link, so the address
         is the user's, and their API keys are revoked."""
         return bool(await self._database.fetchval(_SQL["replace_password"], user_id, old_hash, new_hash, verified))
 

@@ -84,8 +84,13 @@ class Accounts:
         """Raises `LoginRefused`."""
         user = await self._owner(email, password)
         if user is None or user.disabled_at is not None:
-            raise LoginRefused("the address or the password is wrong, or the account is disabled")
-        session, token = await self._sessions.open(user.id, user_agent=user_agent, ttl=self._settings.refresh_ttl)
+            raise _refused()
+        try:  # a password that was changed while this one was checked opens nothing any more
+            session, token = await self._sessions.open(
+                user.id, user_agent=user_agent, ttl=self._settings.refresh_ttl, password_hash=user.password_hash
+            )
+        except SessionEnded:
+            raise _refused() from None
         return self._login(user, session, token)
 
     async def refresh(self, refresh_token: str) -> Login:
@@ -145,7 +150,9 @@ class Accounts:
         if user is None or not verdict.matches:
             return None
         if verdict.rehash:
-            await self._users.set_password_hash(user.id, verdict.rehash)
+            # In place of this hash alone: what became the password meanwhile stays it.
+            await self._users.replace_password(user.id, user.password_hash, verdict.rehash, verified=False)
+            return await self._owner(email, password)
         return user
 
     def _login(self, user: User, session: Session, refresh_token: str) -> Login:
@@ -160,3 +167,7 @@ class Accounts:
             issuer=self._settings.issuer or "",
         )
         return Login(access_token, refresh_token, self._settings.access_ttl)
+
+
+def _refused() -> LoginRefused:
+    return LoginRefused("the address or the password is wrong, or the account is disabled")

@@ -38,17 +38,21 @@ class Delayed(Exception):
         self.retry_after = retry_after
 
 
+class Away(Delayed):
+    """None can be sent now."""
+
+
 class Gone(Undeliverable):
     """The browser takes pushes no more."""
 
 
 Send = Callable[[Delivery], Awaitable[None]]
-"""Raises `Undeliverable`, `Delayed`."""
+"""Raises `Undeliverable`, `Delayed`, `Away`."""
 
 
 class Carrier(Protocol):
     def round(self) -> AbstractAsyncContextManager[Send]:
-        """Some deliveries, one after the other. Raises `Delayed` where none can be sent now."""
+        """Some deliveries, one after the other. Raises `Away`."""
 
 
 class Deliveries:
@@ -106,10 +110,10 @@ class Deliveries:
                 while open_ones:
                     await self._send(send, open_ones[0])
                     del open_ones[0]
-        except Delayed as delayed:  # the way itself: what is left of the round waits
-            _log.warning("delivery.away", reason=str(delayed), waiting=len(open_ones))
+        except Away as away:  # what is left of the round waits
+            _log.warning("delivery.away", reason=str(away), waiting=len(open_ones))
             for delivery in open_ones:
-                await self._store.delayed(delivery.id, str(delayed), delayed.retry_after)
+                await self._store.delayed(delivery.id, str(away), away.retry_after)
 
     async def _send(self, send: Send, delivery: Delivery) -> None:
         if delivery.ended:
@@ -123,7 +127,12 @@ class Deliveries:
         except Undeliverable as error:
             _log.info("delivery.failed", id=str(delivery.id), kind=delivery.kind, reason=str(error))
             await self._store.failed(delivery.id, str(error))
+        except Away:
+            raise
         except Delayed as delayed:
             await self._store.delayed(delivery.id, str(delayed), delayed.retry_after)
+        except Exception as error:  # a fault in this one, or in its template: the others go on, and it is given up in time
+            _log.exception("delivery.broken", id=str(delivery.id), kind=delivery.kind)
+            await self._store.delayed(delivery.id, f"{type(error).__name__}: {error}", 0.0)
         else:
             await self._store.sent(delivery.id)

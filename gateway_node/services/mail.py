@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound
 
-from gateway_node.services.deliveries import Delayed, Send, Undeliverable
+from gateway_node.services.deliveries import Away, Delayed, Send, Undeliverable
 from gateway_node.services.recovery import RecoveryTokens
 from storage.deliveries import Delivery
 
@@ -84,7 +84,7 @@ class Mail:
 
     @asynccontextmanager
     async def round(self) -> AsyncIterator[Send]:
-        """One connection for all of them. Raises `Delayed`."""
+        """One connection for all of them. Raises `Away`."""
         url = self._url
         assert url.hostname is not None, "checked with the settings"
         smtp = aiosmtplib.SMTP(
@@ -99,7 +99,7 @@ class Mail:
             async with smtp:
                 yield lambda delivery: self._send(smtp, delivery)
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-            raise Delayed(f"the mail server {url.hostname}: {error}") from None
+            raise Away(f"the mail server {url.hostname}: {error}") from None
 
     async def _send(self, smtp: aiosmtplib.SMTP, delivery: Delivery) -> None:
         message = self._letters.write(delivery)
@@ -113,6 +113,10 @@ class Mail:
             raise Delayed(f"the sender is refused: {error.code} {error.message}") from None
         except aiosmtplib.SMTPResponseException as error:
             raise _verdict(error.code, error.message) from None
+        except aiosmtplib.SMTPNotSupported as error:  # an address like x@münchen.example: this letter's trouble alone
+            raise Delayed(str(error)) from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            raise Away(f"the mail server {self._url.hostname}: {error}") from None
 
 
 def _verdict(code: int, message: str) -> Exception:

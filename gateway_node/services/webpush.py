@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ RECORD = 4096  # bytes; RFC 8291, section 4
 MAX_TITLE = 200  # characters of what is shown
 
 CURVE = ec.SECP256R1()
+
+_URL = re.compile(r"[!-\[\]-~]+")  # visible ASCII, and no backslash: RFC 3986, appendix A
 
 
 class Pushed(msgspec.Struct, frozen=True):
@@ -148,6 +151,8 @@ def is_public_key(p256dh: bytes) -> bool:
 def allowed(endpoint: str, services: Sequence[str]) -> bool:
     """Whether an endpoint is of one of the push services: their hosts and what is below them, over TLS. One with its
     scheme is an origin, and only that; else a stranger's endpoint would have us ask any address that we can reach."""
+    if not _URL.fullmatch(endpoint):
+        return False  # `urlsplit` leaves out what the client would refuse, or read otherwise
     try:
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port

@@ -18,6 +18,10 @@ left join notification_ways w on w.user_id = n.user_id
 where $3 and n.id = any ($1::uuid[]) and coalesce(n.kind = any (w.push), k.push)
   and (s.id is null or (s.revoked_at is null and s.expires_at > now()))
 
+-- name: turn
+-- Of those who ask at once one is the first.
+select pg_advisory_xact_lock(hashtextextended($1::uuid || ' ' || $2::text, 0))
+
 -- name: letter
 -- A letter about the account. One a minute of each kind: whoever asks for more is told the same and sent nothing.
 insert into deliveries (way, user_id, kind)

@@ -1,7 +1,11 @@
 -- name: open
-with session as (
+-- Only while the password is the one that was given: whoever changes it ends the logins that there are, and waits for
+-- this one.
+with owner as (
+    select id from users where id = $1 and ($5::text is null or password_hash = $5) and disabled_at is null for share
+), session as (
     insert into sessions (user_id, user_agent, expires_at)
-    values ($1, $2, now() + make_interval(secs => $3)) returning *
+    select id, $2, now() + make_interval(secs => $3) from owner returning *
 ), token as (
     insert into refresh_tokens (token_hash, session_id) select $4, id from session
 )

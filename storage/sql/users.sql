@@ -19,9 +19,6 @@ update users set disabled_at = coalesce(disabled_at, now()) where id = $1 return
 -- name: enable
 update users set disabled_at = null where id = $1 returning *
 
--- name: set_password_hash
-update users set password_hash = $2 where id = $1
-
 -- name: replace_password
 -- By a link ($4) it may be somebody else who knew the old one, and what they have made opens nothing any more.
 with changed as (

@@ -74,7 +74,7 @@ async def test_a_code_opens_a_course(server: Server) -> None:
         assert (await student.http("POST", "/v1/enrollments", {"code": ""})).status == 422
         found = ok(await student.http("POST", "/v1/enrollments", {"code": course["code"].upper()}), 201)
         assert found["id"] == course["id"]
-        ok(await student.http("POST", "/v1/enrollments", {"code": course["code"]}), 200)  # once more is fine
+        ok(await student.http("POST", "/v1/enrollments", {"code": course["code"]}), 200)
         ok(await teacher.http("PATCH", at(course), {"new_code": True}))
         assert ok(await teacher.http("GET", at(course)))["code"] != course["code"]
 
@@ -179,6 +179,21 @@ async def test_a_table_enrols_and_says_what_became_of_each_line(server: Server) 
         assert (report["enrolled"], report["there"], report["refused"]) == (0, 3, 4)
         assert (await teacher.http("POST", path, content=b"email\n\xff")).status == 400
         assert (await a.http("POST", path, content=table.encode())).status == 403
+
+
+async def test_a_code_that_cannot_be_is_refused_and_nobody_else(server: Server) -> None:
+    """PostgreSQL takes no null character; those who enrol at the same moment share the statement."""
+    async with school(server, "teacher", "mallory", "a", "b", "c") as (teacher, mallory, *honest):
+        course = await published_course(teacher)
+        codes = [(mallory, "\0"), *((each, course["code"]) for each in honest), (mallory, "a\0")]
+        came = await asyncio.gather(
+            *(each.http("POST", at(course, "enrollments"), {"code": code}, node=0) for each, code in codes)
+        )
+        assert [each.status for each in came] == [422, 201, 201, 201, 422]
+        assert (await mallory.http("POST", "/v1/enrollments", {"code": "a\0"})).status == 422
+        table = {"csv": f"email\na\0@example.org\n{await email_of(server, mallory)}\n"}
+        report = ok(await teacher.http("POST", at(course, "participants"), table))
+        assert [each["result"] for each in report["lines"]] == ["refused", "enrolled"]
 
 
 @pytest.mark.parametrize("table", ["", "name\nAnn", 'email\n"open', "email\n" + "a@example.org\n" * 5001])

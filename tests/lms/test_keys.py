@@ -76,6 +76,7 @@ async def test_no_key_makes_another_or_ends_a_login(server: Server) -> None:
             ("GET", "/v1/me/sessions", None),
             ("DELETE", f"/v1/me/sessions/{uuid4()}", None),
             ("PUT", "/v1/me/password", {"password": "x", "new_password": "y" * 10}),
+            ("POST", "/v1/me/push", {"endpoint": "https://x.example", "keys": {"p256dh": "x", "auth": "x"}}),
             ("GET", f"/v1/school/people/{admin.id}/keys", None),
             ("DELETE", f"/v1/school/people/{admin.id}/keys/{key['id']}", None),
         ):

@@ -59,6 +59,12 @@ SERVICES = ("fcm.googleapis.com", "push.apple.com", "http://127.0.0.1:9000")
         ("http://127.0.0.1:9001/abc", False),
         ("https://169.254.169.254/latest", False),
         ("https://[::1/abc", False),
+        ("https://fcm.googleapis.com/\0", False),  # nor what `urlsplit` takes and httpx does not, or reads otherwise
+        ("https://fcm.googleapis.com/\x01", False),
+        ("https://fcm.googleapis.com/a b", False),
+        ("\thttps://fcm.googleapis.com/abc", False),
+        ("https://10.0.0.1\\.fcm.googleapis.com/abc", False),
+        ("https://\u00fc.fcm.googleapis.com/abc", False),
         ("file:///etc/passwd", False),
         ("", False),
     ],

@@ -94,6 +94,21 @@ async def test_a_token_used_before_salts_were_kept_is_a_second_use(
         await sessions.rotate(token, ttl=60)
 
 
+async def test_a_login_waits_for_a_password_that_changes(
+    sessions: SessionStore, ada: User, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Whoever changes it ends all logins: none may begin with the old one afterwards."""
+    await sessions.open(ada.id, user_agent="", ttl=60, password_hash="hash")
+    async with connection.transaction():
+        await connection.execute("update users set password_hash = 'new' where id = $1", ada.id)
+        login = asyncio.create_task(sessions.open(ada.id, user_agent="", ttl=60, password_hash="hash"))
+        while not await connection.fetchval("select exists (select from pg_locks where not granted)"):
+            assert not login.done()
+    with pytest.raises(SessionEnded):
+        await login
+    await sessions.open(ada.id, user_agent="", ttl=60, password_hash="new")
+
+
 async def test_what_ends_a_login(
     sessions: SessionStore, ada: User, database: Database, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

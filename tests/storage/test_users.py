@@ -54,7 +54,8 @@ async def test_disable_and_enable(users: UserStore) -> None:
 
 async def test_a_new_password(users: UserStore) -> None:
     ada = await users.create("ada@example.org", "old")
-    await users.set_password_hash(ada.id, "new")
+    assert await users.replace_password(ada.id, "old", "new", verified=False)
+    assert not await users.replace_password(ada.id, "old", "newer", verified=False)
     again = await users.by_id(ada.id)
     assert again is not None
     assert again.password_hash == "new"

@@ -22,6 +22,7 @@ from gateway_node.services import room_events
 from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.courses import forward
 from gateway_node.services.stores import asked, database
+from gateway_node.services.text import storable
 from realtime import codes
 from realtime.publisher import Publisher
 from storage.batches import Batches
@@ -75,7 +76,7 @@ class Enrolments:
 
     async def enrol(self, user_id: UUID, course_id: UUID, code: str | None) -> bool:
         """Come into a course by oneself, with its code where it has one; whether that is new."""
-        answer = await asked(self._admissions.ask(Ask(user_id, user_id, course_id, (code or "").strip().lower())))
+        answer = await asked(self._admissions.ask(Ask(user_id, user_id, course_id, _normal(code or ""))))
         match answer:
             case "enrolled" | "there":
                 return answer == "enrolled"
@@ -92,7 +93,7 @@ class Enrolments:
 
     async def enrol_by_code(self, user_id: UUID, code: str) -> tuple[UUID, bool]:
         """Come into the course that a code opens; its id, and whether that is new."""
-        course_id = await asked(self._store.by_code(code.strip().lower()))
+        course_id = await asked(self._store.by_code(_normal(code)))
         if course_id is None:
             raise codes.NOT_FOUND.saying("no course has this code")
         return course_id, await self.enrol(user_id, course_id, code)
@@ -153,7 +154,7 @@ class Enrolments:
     async def from_table(self, actor: UUID, course_id: UUID, table: str) -> Report:
         """Enrol students by a CSV table with a column `email`; each line by itself, and each has its result."""
         emails = _emails(table)
-        known = await asked(self._store.by_emails([email for _, email in emails if email]))
+        known = await asked(self._store.by_emails([email for _, email in emails if email and "\0" not in email]))
         lines: list[Line] = []
         asks: dict[UUID, Ask] = {}
         for number, email in emails:
@@ -230,6 +231,12 @@ def _apart(asks: Sequence[Ask]) -> Iterator[list[Ask]]:
         some = [each for each in rest if first[each.person, each.course] is each]
         yield some
         rest = [each for each in rest if first[each.person, each.course] is not each]
+
+
+def _normal(code: str) -> str:
+    """As codes are kept. Raises error 107 for what is none: PostgreSQL would refuse it, and with it the statement that
+    it shares with others."""
+    return storable(code.strip().lower(), "/code", MAX_CODE)
 
 
 def _answered(line: Line, answer: Answer) -> Line:

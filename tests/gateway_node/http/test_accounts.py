@@ -15,7 +15,7 @@ from config.sections import Settings, Token
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
-from gateway_node.passwords import Passwords, PasswordsBusy
+from gateway_node.passwords import Passwords, PasswordsBusy, Verdict
 from gateway_node.post import Post
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.shifts import Shifts
@@ -259,6 +259,25 @@ async def test_a_hash_of_older_parameters_is_replaced_at_the_next_login(world: W
     assert user is not None
     assert "m=8,t=1,p=1" in user.password_hash
     assert (await world.login()).status_code == 200
+
+
+async def test_a_password_that_is_changed_while_the_old_one_is_checked_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stronger, verify = Passwords(time_cost=2, memory=8), Passwords.verify
+    user = await world.users.create(ALICE["email"], await stronger.hash(ALICE["password"]))
+    stronger.close()
+
+    async def verify_and_change(passwords: Passwords, stored: str | None, password: str) -> Verdict:
+        verdict = await verify(passwords, stored, password)
+        await world.users.replace_password(user.id, user.password_hash, "changed", verified=False)
+        return verdict
+
+    monkeypatch.setattr(Passwords, "verify", verify_and_change)
+    problem_of(await world.login(), 401)
+    present = await world.users.by_id(user.id)
+    assert present is not None and present.password_hash == "changed"
+    assert await world.sessions.list(user.id) == []
 
 
 BODIES: list[tuple[str, dict[str, Any]]] = [
