@@ -69,7 +69,7 @@ async def test_a_connection_that_breaks_is_told() -> None:
 
 
 async def test_a_late_answer_counts_from_when_it_was_due() -> None:
-    """One connection, whose first answer comes long after all ten requests were due: nobody waited less than the rest."""
+    """One connection, whose first answer comes long after all ten requests were due."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
