@@ -175,6 +175,18 @@ async def test_links_lead_on_while_redis_is_away(stack: EmbeddedStack, server: S
             )
 
 
+async def test_links_lead_on_while_redis_hangs(stack: EmbeddedStack, server: Server) -> None:
+    async with people(server, "Ann") as (ann,), visitor(server, 0) as someone:
+        links = [await new_link(ann) for _ in range(3)]
+        pid = stack.pids["valkey"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for link in links:
+                assert await leads(someone, link["code"], TARGET)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def leads(someone: httpx.AsyncClient, code: str, target: str) -> bool:
     answer = await someone.get(f"/s/{code}")
     return bool(answer.headers.get("location") == target)
