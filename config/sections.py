@@ -544,7 +544,8 @@ class Links(Section):
         description="What short links begin with, such as https://example.org. Unset: as the request was addressed.",
     )
     redirect_status: Annotated[Literal[301, 302, 307, 308], BeforeValidator(_whole)] = Field(
-        default=302, description="Status of a redirect. Browsers keep 301 and 308, and their visits are not counted."
+        default=302,
+        description="Status of a redirect. Browsers keep 301 and 308 for 90 s, in which they do not ask again.",
     )
     anonymous: bool = Field(default=False, description="Let everybody make links, without an account.")
     blocked_domains: Domains = Field(

@@ -84,14 +84,16 @@ def make_links(
     pipe: Pipe,
     passwords: Passwords,
     limits: Limits,
-    answer: Callable[[str], dict[str, object]],
+    answer: Callable[[str, float], dict[str, object]],
     tell_nodes: Callable[[Sequence[str]], None],
     push: Push,
     incarnation: str,
     nodes: Callable[[], int],
 ) -> ShortLinks:
-    """`answer`: the redirect to a target, as ASGI sends it. Raises `StartError` for a database of countries that is
-    none."""
+    """`answer`: the redirect to a target that ends in so many seconds, as ASGI sends it.
+
+    Raises `StartError` for a database of countries that is none.
+    """
     options = settings.links
     assert settings.redis.url and settings.token.hmac_secret
     store, click_store = LinkStore(database), ClickStore(database)

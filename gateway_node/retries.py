@@ -24,8 +24,8 @@ class Digests:
         self._redis = redis
 
     async def before(self, key: str, digest: bytes) -> bytes | None:
-        """The digest that the key was used with before; `None`: it is new, and has this one from now on, or Redis cannot
-        say."""
+        """The digest that the key was used with before; `None`: it is new, and has this one from now on, or Redis
+        cannot say."""
         if self._redis is None:
             return None
         try:

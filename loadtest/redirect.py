@@ -206,10 +206,7 @@ class _Run:
             await asyncio.sleep(0.2)
         if last:
             self.found.facts["clicks_counted"] = sum(counts)
-            for code, count, expected in zip(codes, counts, wanted, strict=True):
-                if count != expected:
-                    kind = "lost" if count < expected else "doubled"
-                    self.found.faults.append(Fault(kind, f"/s/{code}", f"{expected} redirects, {count} clicks counted"))
+            self.found.faults += faults(codes, wanted, counts)
 
     def _wrk(self, code: str) -> None:
         """The same by wrk, which is in C: what the server does while a client takes less of the machine."""
@@ -252,6 +249,15 @@ class _Run:
     def _spent(self) -> float:
         """CPU seconds of the nodes."""
         return sum(_cpu(pid) for name, pid in self._local.processes().items() if name.startswith("node"))
+
+
+def faults(codes: Sequence[str], redirects: Sequence[int], counts: Sequence[int]) -> list[Fault]:
+    """Links whose clicks are not their redirects."""
+    return [
+        Fault("lost" if counted < followed else "doubled", f"/s/{code}", f"{followed} redirects, {counted} counted")
+        for code, followed, counted in zip(codes, redirects, counts, strict=True)
+        if counted != followed
+    ]
 
 
 @contextmanager

@@ -79,8 +79,8 @@ class UserStore:
         return user_of(row) if row else None
 
     async def replace_password(self, user_id: UUID, old_hash: str, new_hash: str, *, verified: bool) -> bool:
-        """A new password, or the same one hashed with new parameters, in place of this one; `False`: it was another by then. `verified`: by a link, so the address
-        is the user's, and their API keys are revoked."""
+        """A new password, or the same one hashed with new parameters, in place of this one; `False`: it was another by
+        then. `verified`: by a link, so the address is the user's, and their API keys are revoked."""
         return bool(await self._database.fetchval(_SQL["replace_password"], user_id, old_hash, new_hash, verified))
 
     async def verified(self, user_id: UUID) -> None:

@@ -42,6 +42,7 @@ STATUSES = {
     Ending.PASSWORD: HTTPStatus.UNAUTHORIZED,
     Ending.WRONG_PASSWORD: HTTPStatus.FORBIDDEN,
 }
+KEPT = 90  # s that a browser may keep a permanent redirect
 MAX_FORM = 4096  # bytes
 # Chromium holds a redirect after a form against `form-action`, and the target may be anywhere.
 FORM_POLICY = "default-src 'none'; form-action 'self' http: https:; base-uri 'none'; frame-ancestors 'none'"
@@ -65,23 +66,20 @@ class Password(Struct):
     password: Annotated[str, Meta(min_length=1, max_length=255)]
 
 
-def redirect_to(status: int) -> Callable[[str], dict[str, object]]:
-    """What ASGI sends to whoever follows a link to a target.
+def redirect_to(status: int) -> Callable[[str, float], dict[str, object]]:
+    """What ASGI sends to whoever follows a link to a target that ends in so many seconds.
 
     No `Referrer-Policy`: it would hide from the target where its visitors come from, which is the link's to decide.
     """
-    cached = (
-        b"private, max-age=86400"
-        if status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
-        else (b"private, no-store" if status == HTTPStatus.TEMPORARY_REDIRECT else b"private, max-age=0")
-    )
+    permanent = status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
 
-    def start(url: str) -> dict[str, object]:
+    def start(url: str, left: float) -> dict[str, object]:
+        # Without an age, browsers keep permanent redirects for ever: nobody would see a change.
+        age = int(min(left, KEPT)) if permanent else 0
         headers = [
             (b"location", url.encode("ascii")),
-            (b"cache-control", cached),
+            (b"cache-control", b"private, max-age=%d" % age),
             (b"content-length", b"0"),
-            (b"x-content-type-options", b"nosniff"),
         ]
         return {"type": "http.response.start", "status": status, "headers": headers}
 

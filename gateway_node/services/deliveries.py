@@ -131,7 +131,7 @@ class Deliveries:
             raise
         except Delayed as delayed:
             await self._store.delayed(delivery.id, str(delayed), delayed.retry_after)
-        except Exception as error:  # a fault in this one, or in its template: the others go on, and it is given up in time
+        except Exception as error:  # a fault in this one, or in its template: the others go on
             _log.exception("delivery.broken", id=str(delivery.id), kind=delivery.kind)
             await self._store.delayed(delivery.id, f"{type(error).__name__}: {error}", 0.0)
         else:

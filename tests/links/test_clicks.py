@@ -181,3 +181,24 @@ async def test_old_clicks_are_removed_and_what_was_counted_stays(server: Server)
         await database.close()
         assert len(await execute(server, "select from clicks where short_code = $1", link["code"])) == 1
         await counted(server, link["code"], lambda row: row["click_count"] == 2)
+
+
+async def test_what_the_metrics_say(server: Server) -> None:
+    async with people(server, "Ann") as (ann,), visitor(server, 0) as someone:
+        link = await new_link(ann)
+        await someone.get(f"/s/{link['code']}")
+        await is_counted(server, link["code"], 1)
+
+        async def numbers(name: str) -> list[float]:
+            page = (await someone.get("/metrics")).text
+            return [float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(f"{name}{{")]
+
+        async with asyncio.timeout(30):  # nodes write their numbers once a second, while somebody asks
+            while not (
+                sum(await numbers("chalkwire_redirects_total")) and sum(await numbers("chalkwire_clicks_stored_total"))
+            ):
+                await asyncio.sleep(0.1)
+        for name in ("chalkwire_clicks_dropped_total", "chalkwire_clicks_lost_total"):
+            assert await numbers(name) == [0, 0]
+        for name in ("chalkwire_clicks_backlog", "chalkwire_clicks_backlog_seconds"):
+            assert len(await numbers(name)) == 2

@@ -20,7 +20,7 @@ from loadtest.server import Server
 from tests.chat.person import people
 from tests.invariants.conftest import poll
 from tests.links.conftest import SETTINGS
-from tests.links.visitor import BROWSER, TARGET, new_link, visitor
+from tests.links.visitor import BROWSER, TARGET, is_counted, new_link, visitor
 from tests.lms.school import ok
 from tests.stack import short_folder
 
@@ -175,6 +175,33 @@ async def test_links_lead_on_while_redis_is_away(stack: EmbeddedStack, server: S
             )
 
 
+async def test_links_lead_on_while_redis_hangs(stack: EmbeddedStack, server: Server) -> None:
+    async with people(server, "Ann") as (ann,), visitor(server, 0) as someone:
+        links = [await new_link(ann) for _ in range(3)]
+        pid = stack.pids["valkey"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            for link in links:
+                assert await leads(someone, link["code"], TARGET)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 async def leads(someone: httpx.AsyncClient, code: str, target: str) -> bool:
     answer = await someone.get(f"/s/{code}")
     return bool(answer.headers.get("location") == target)
+
+
+async def test_a_stop_loses_no_click() -> None:
+    """What a node has noted and not sent yet goes to Redis, which keeps it on disk; the next life counts it."""
+    with short_folder() as folder:
+        running = Server(folder / "data", nodes=2, settings=SETTINGS)
+        with running:
+            async with people(running, "Ann") as (ann,), visitor(running, 0) as one, visitor(running, 1) as other:
+                link = await new_link(ann)
+                for _ in range(20):
+                    for someone in (one, other):
+                        assert (await someone.get(f"/s/{link['code']}")).status_code == 302
+            running.stop()
+            running.start()
+            await is_counted(running, link["code"], 40)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gateway_node.http.redirects import redirect_to
 from loadtest.server import Server
 from tests.chat.person import Person, people
 from tests.links.visitor import TARGET, is_counted, new_link, visitor
@@ -188,3 +189,10 @@ async def test_a_blocked_domain(server: Server) -> None:
         await execute(server, "select 1")
         await change(ann, link, title="so that it is read again")
         assert (await someone.get(f"/s/{link['code']}")).status_code == 410
+
+
+def test_what_browsers_keep() -> None:
+    """Nothing of a temporary redirect; a permanent one for a minute and a half, and never beyond the link's end."""
+    for status, left, age in ((302, 1000, 0), (307, 1000, 0), (301, 1000, 90), (308, 12.7, 12)):
+        headers = dict(redirect_to(status)(TARGET, left)["headers"])  # type: ignore[call-overload]
+        assert headers[b"cache-control"] == b"private, max-age=%d" % age

@@ -15,6 +15,7 @@ Redis may be away at any time: then PostgreSQL answers.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -34,6 +35,8 @@ NEAR = 8192  # links that a node remembers, about 1.5 KB each
 NEAR_TTL = 5.0  # s
 MISSING_TTL = 2.0  # s
 MAX_UNTOLD = 100_000  # changed codes that wait for a Redis that is away
+PATIENCE = 0.25  # s for Redis: PostgreSQL has the answer in a hundredth of that
+PAUSE = 1.0  # s in which a Redis that did not answer is not asked again
 RETRY = 0.5  # s
 
 Kind = Literal["open", "decides", "disabled", "deleted", "missing"]
@@ -85,14 +88,15 @@ def key(code: str) -> str:
 
 
 class LinkCache:
-    """`answer`: what is sent to whoever follows an open link, made once for all who do; `tell`: the other nodes."""
+    """`answer`: what is sent to whoever follows an open link to a target, which ends in so many seconds, made once for
+    all who do; `tell`: the other nodes."""
 
     def __init__(
         self,
         pipe: Pipe,
         store: LinkStore,
         targets: Targets,
-        answer: Callable[[str], dict[str, object]],
+        answer: Callable[[str, float], dict[str, object]],
         tell: Callable[[Sequence[str]], None] = lambda codes: None,
     ) -> None:
         self._pipe = pipe
@@ -104,6 +108,7 @@ class LinkCache:
         self._flights: dict[str, asyncio.Task[Near]] = {}
         self._changes = 0  # heard of: what was asked before one is not remembered after it
         self._untold: dict[str, None] = {}
+        self._away_until = 0.0
         self._telling: asyncio.Task[None] | None = None
 
     # --- reading -----------------------------------------------------------------------------------------------
@@ -113,13 +118,17 @@ class LinkCache:
         near = self.near.get(code)
         if near is not None and time.time() < near.until:
             return near
-        if code in self._untold:
+        if code in self._untold or time.monotonic() < self._away_until:
             return None
         changes = self._changes
         try:
-            (value,) = await self._pipe.run([("GET", key(code))])
+            async with asyncio.timeout(PATIENCE):
+                (value,) = await self._pipe.run([("GET", key(code))])
             entry = _decode(value) if value else None
-        except (Away, msgspec.DecodeError):  # the latter of another version of this program
+        except (Away, TimeoutError):
+            self._away_until = time.monotonic() + PAUSE
+            return None
+        except msgspec.DecodeError:  # of another version of this program
             return None
         if entry is None:
             return None
@@ -159,8 +168,9 @@ class LinkCache:
         until = now + (NEAR_TTL if entry is not MISSING else MISSING_TTL)
         start = None
         if entry.kind == "open" and (entry.expires_at is None or entry.expires_at > now):
-            start = self._answer(entry.url)
-            until = min(until, entry.expires_at or until)
+            ends = entry.expires_at if entry.expires_at is not None else math.inf
+            start = self._answer(entry.url, ends - now)
+            until = min(until, ends)
         near = Near(code, entry, until, start)
         if changes == self._changes:
             self.near.pop(code, None)

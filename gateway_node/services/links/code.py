@@ -20,99 +20,20 @@ _MASK = (1 << _HALF) - 1
 _ROUNDS = 6
 _CUSTOM = re.compile(r"[0-9A-Za-z_-]{1,10}")
 
-RESERVED = frozenset(
-    [
-        "about",
-        "account",
-        "admin",
-        "api",
-        "app",
-        "auth",
-        "connection",
-        "courses",
-        "docs",
-        "emulation",
-        "health",
-        "help",
-        "home",
-        "index",
-        "links",
-        "live",
-        "login",
-        "logout",
-        "me",
-        "metrics",
-        "new",
-        "null",
-        "page",
-        "ready",
-        "register",
-        "root",
-        "s",
-        "schema",
-        "settings",
-        "signin",
-        "signup",
-        "static",
-        "stats",
-        "support",
-        "undefined",
-        "v1",
-        "www",
-    ]
-)
+_RESERVED = """
+about account admin api app auth bulk connection courses docs emulation health help home index links live login logout
+me metrics new null page ready register root s schema settings signin signup static stats support undefined v1 www
+"""
+RESERVED = frozenset(_RESERVED.split())
 """Codes that would be taken for something else."""
 
 # Stems, not a dictionary: what would stand out in a link on a slide. `links.blocked_codes` adds to them.
-_OFFENSIVE = [
-    "anal",
-    "arsch",
-    "asshole",
-    "bastard",
-    "bitch",
-    "blowjob",
-    "boner",
-    "boob",
-    "chink",
-    "cocaine",
-    "cock",
-    "coon",
-    "cunt",
-    "dick",
-    "dildo",
-    "dyke",
-    "fag",
-    "fick",
-    "fuck",
-    "gook",
-    "hitler",
-    "hure",
-    "incest",
-    "jizz",
-    "kike",
-    "kkk",
-    "nazi",
-    "negro",
-    "nigga",
-    "nigger",
-    "nutte",
-    "penis",
-    "piss",
-    "porn",
-    "pussy",
-    "rape",
-    "schlampe",
-    "sex",
-    "shit",
-    "slut",
-    "spic",
-    "tits",
-    "twat",
-    "vagina",
-    "wank",
-    "whore",
-    "wichs",
-]
+_STEMS = """
+anal arsch asshole bastard bitch blowjob boner boob chink cocaine cock coon cunt dick dildo dyke fag fick fuck gook
+hitler hure incest jizz kike kkk nazi negro nigga nigger nutte penis piss porn pussy rape schlampe sex shit slut spic
+tits twat vagina wank whore wichs
+"""
+_OFFENSIVE = tuple(_STEMS.split())
 _LOOKS = str.maketrans("01345789", "oieastbg", "_-")
 _FREE_OF = frozenset({"analysis", "analytics", "analog", "cocktail", "grape", "raspberry", "spice", "sussex", "essex"})
 

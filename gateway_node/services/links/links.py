@@ -34,6 +34,7 @@ MAX_PASSWORD = 255  # characters
 MAX_BULK = 1000  # links in one request
 MAX_PAGE = 100
 NUMBERS = 256  # that a node takes from the sequence at a time; those it has left when it ends are not used
+HASHING = 8  # passwords of links that wait for their hash: logins want theirs, too
 TRIES = 5  # numbers that are tried for a code: one in ten million is a custom code of somebody
 
 NOBODY = UUID(int=0)  # whose links are nobody's, for what is derived from a user
@@ -134,6 +135,7 @@ class Links:
         self._blocked_codes = blocked_codes
         self._numbers: list[int] = []
         self._counting = asyncio.Lock()
+        self._hashing = asyncio.Semaphore(HASHING)
 
     # --- making ------------------------------------------------------------------------------------------------
 
@@ -183,8 +185,8 @@ class Links:
         password = await self._hashed(fields.password)
         number = await self._number()
         once = None
-        if key:
-            once = uuid5(origin.user_id or NOBODY, f"link {key}")
+        if key and origin.user_id is not None:  # nobody's keys would be everybody's
+            once = uuid5(origin.user_id, f"link {key}")
         elif fields.reuse:
             once = uuid5(origin.user_id or NOBODY, f"link to {url}")
         return NewLink(
@@ -228,7 +230,8 @@ class Links:
             return None
         if not 1 <= len(password) <= MAX_PASSWORD:
             raise codes.BAD_REQUEST.at(pointer, f"a password has 1 to {MAX_PASSWORD} characters")
-        return await self._passwords.hash(password)
+        async with self._hashing:
+            return await self._passwords.hash(password)
 
     # --- reading -----------------------------------------------------------------------------------------------
 
