@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from storage.database import Database
+from storage.lms.school import SchoolStore
 from storage.users import EmailTaken, UserStore
 
 pytestmark = pytest.mark.integration
@@ -50,6 +51,20 @@ async def test_disable_and_enable(users: UserStore) -> None:
     assert await users.disable(ada.id) == disabled, "the first time counts"
     assert await users.enable(ada.id) == ada
     assert await users.disable(uuid4()) is None
+
+
+async def test_what_is_done_on_the_servers_machine_is_in_the_audit_log(users: UserStore, database: Database) -> None:
+    """By nobody that has an account; how students register is no act of anybody in charge."""
+    ada = await users.create("ada@example.org", "hash", role="admin")
+    await users.create("ben@example.org", "hash")
+    for _ in range(2):  # the second time changes nothing
+        await users.disable(ada.id)
+    for _ in range(2):
+        await users.enable(ada.id)
+    acts = await SchoolStore(database).audit(before=None, subject=None, limit=10)
+    assert [(each.act, each.actor_id, each.subject_id) for each in acts] == [
+        (act, None, ada.id) for act in ("user.enabled", "user.disabled", "user.added")
+    ]
 
 
 async def test_a_new_password(users: UserStore) -> None:
