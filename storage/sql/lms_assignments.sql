@@ -111,6 +111,10 @@ select put_grade($1, $2, $3, $4, $5)
 select id, title, points, weight, created_at from assignments where course_id = $1 and status = 'published'
 union all
 select id, title, points, weight, created_at from quizzes where course_id = $1 and status = 'published'
+union all -- those of live classes, once they were graded
+select p.id, left(p.question, 255), p.points, 1, p.asked_at from classes k join class_polls p on p.class_id = k.id
+where k.course_id = $1 and p.correct is not null and p.points > 0
+  and exists (select from grades g where g.course_id = $1 and g.kind = 'quiz' and g.item_id = p.id)
 order by created_at, id
 
 -- name: gradebook
