@@ -567,6 +567,40 @@ class Links(Section):
     )
 
 
+def _ice_server(value: str) -> str:
+    if not re.fullmatch(r"(stun|turn)s?:[^\s/]+", value):
+        raise ValueError(f"{value!r} is no ICE server such as turn:turn.example.org:3478")
+    return value
+
+
+IceServers = Annotated[tuple[Annotated[str, AfterValidator(_ice_server)], ...], NoDecode, BeforeValidator(_split)]
+
+
+class Media(Section):
+    """Video and voice of live classes."""
+
+    ice_servers: IceServers = Field(
+        default=(),
+        description="STUN and TURN servers (`stun:host`, `turn:host:port`) by which browsers find each other.",
+    )
+    turn_secret: Annotated[str | None, Secret(), Field(min_length=16)] = Field(
+        default=None,
+        repr=False,
+        description="Secret that is shared with the TURN servers (coturn's `static-auth-secret`); credentials are made "
+        "from it for whoever is in a class.",
+    )
+    turn_ttl: Annotated[int, Field(ge=60, le=7 * 86400)] = Field(
+        default=6 * 3600, description="Seconds that such credentials are valid."
+    )
+    janus_url: Annotated[str | None, Url(), _url_of("ws", "wss", "unix", example="ws://127.0.0.1:8188")] = Field(
+        default=None,
+        description="WebSocket of a Janus that nobody else reaches. Unset: the embedded one, where Janus is installed.",
+    )
+    janus_secret: Annotated[str | None, Secret()] = Field(
+        default=None, repr=False, description="`api_secret` of that Janus."
+    )
+
+
 class Log(Section):
     """JSON lines on stderr."""
 
@@ -621,5 +655,6 @@ class Settings(Section):
     mail: Mail = Mail()
     push: Push = Push()
     links: Links = Links()
+    media: Media = Media()
     log: Log = Log()
     drain: Drain = Drain()

@@ -42,6 +42,19 @@ class Standing(Protocol):
     async def may_read_threads(self, user: str, threads: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> Sequence[bool]: ...
 
 
+class Classes(Protocol):
+    """`gateway_node.services.classes.registry.LiveClasses`."""
+
+    async def enter(self, user: str, ids: list[uuid.UUID]) -> list[Grant | codes.CommandError]: ...
+
+
+class NoClasses:
+    """For servers without classes."""
+
+    async def enter(self, user: str, ids: list[uuid.UUID]) -> list[Grant | codes.CommandError]:
+        return [codes.PERMISSION_DENIED() for _ in ids]
+
+
 class ChannelAuthoriser:
     """`realtime.interfaces.Authoriser` over tokens, channel rules and the stores."""
 
@@ -50,6 +63,7 @@ class ChannelAuthoriser:
         namespaces: Namespaces,
         tokens: TokenVerifier,
         standing: Standing,
+        classes: Classes | None = None,
         *,
         issuers: Issuers | None = None,
         allow_anonymous: bool = False,
@@ -58,6 +72,7 @@ class ChannelAuthoriser:
         self._tokens = tokens
         self._standing = standing
         self._issuers = issuers
+        self._classes = classes or NoClasses()
         self._allow_anonymous = allow_anonymous
 
     async def connect(self, token: str) -> Identity:
@@ -98,6 +113,7 @@ class ChannelAuthoriser:
         answers: list[Grant | codes.CommandError] = []
         rooms: dict[int, uuid.UUID] = {}
         threads: dict[int, tuple[uuid.UUID, uuid.UUID]] = {}
+        classes: dict[int, uuid.UUID] = {}
         for i, (channel, token) in enumerate(asked):
             try:
                 answers.append(self._grant(identity, channel, token))
@@ -110,6 +126,12 @@ class ChannelAuthoriser:
                 elif prefix == "thread":
                     course, _, thread = rest.partition(":")
                     threads[i] = uuid.UUID(course), uuid.UUID(thread)
+                elif prefix == "class":
+                    classes[i] = uuid.UUID(rest)
+        if classes:
+            found = await _answer(self._classes.enter(identity.user, list(classes.values())))
+            for i, answer in zip(classes, found, strict=True):
+                answers[i] = answer
         if threads:
             may = await _answer(self._standing.may_read_threads(identity.user, list(threads.values())))
             for i, allowed in zip(threads, may, strict=True):
@@ -137,11 +159,9 @@ class ChannelAuthoriser:
         prefix, _, rest = channel.partition(":")
         if not _is_built_in(channel):
             allowed = grant is not None or _may_subscribe(options, identity.user, channel)
-        elif prefix in {"room", "thread"}:
+        elif prefix in {"room", "thread", "class"}:
             allowed = bool(identity.user)
         else:
-            # A class is no room: a room's members have no rights in it, least of all when they are removed, of which
-            # only the room's own log tells.
             allowed = prefix == "user" and rest == identity.user != ""
         if not allowed:
             raise codes.PERMISSION_DENIED

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gateway_node.rights import Standing
+from gateway_node.rpc import classes as class_methods
 from gateway_node.rpc.lms import progress as progress_methods
+from gateway_node.services.classes.classroom import Classrooms
+from gateway_node.services.classes.crier import Crier
+from gateway_node.services.classes.registry import LiveClasses
+from gateway_node.services.classes.timetable import Timetable
 from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.assignments import Assignments
 from gateway_node.services.lms.courses import Courses
@@ -39,6 +44,10 @@ class LMS:
     notifications: Notifications
     reports: Reports
     school: School
+    timetable: Timetable
+    live: LiveClasses
+    classrooms: Classrooms
+    crier: Crier
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
         """Raises error 103 to whoever has no account here, 100 while PostgreSQL is away."""
@@ -56,14 +65,28 @@ class LMS:
 
     def methods(self) -> Mapping[str, RPC]:
         """The RPC methods, by name."""
-        return progress_methods.methods(self.progress, self.activity, self.standing)
+        return {
+            **progress_methods.methods(self.progress, self.activity, self.standing),
+            **class_methods.methods(self.classrooms),
+        }
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Those of the methods that a client may call as often as it may publish."""
+        return class_methods.WRITES
 
     async def start(self) -> None:
         """Begin the background work."""
         for service in (self.courses, self.quizzes, self.progress, self.activity, self.notifications):
             await service.start()
+        await self.live.start()
+        self.crier.start()
+        self.classrooms.start()
 
     async def stop(self) -> None:
         """Finish what was promised; the stores are still open."""
+        await self.classrooms.stop()
+        await self.crier.stop()
+        await self.live.stop()
         for service in (self.notifications, self.activity, self.progress, self.quizzes, self.courses):
             await service.stop()

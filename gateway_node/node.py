@@ -33,6 +33,13 @@ from gateway_node.processes import StartError
 from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
+from gateway_node.services.classes.classroom import Classrooms
+from gateway_node.services.classes.crier import Crier
+from gateway_node.services.classes.ice import Ice
+from gateway_node.services.classes.janus import JanusClient
+from gateway_node.services.classes.media import JanusMedia, MediaBackend
+from gateway_node.services.classes.registry import LiveClasses
+from gateway_node.services.classes.timetable import Timetable
 from gateway_node.services.files import Files
 from gateway_node.services.keys import Keys
 from gateway_node.services.lms.activity import Activity
@@ -76,6 +83,7 @@ from storage.files import FileStore
 from storage.identities import IdentityStore
 from storage.keys import KeyStore
 from storage.lms.assignments import AssignmentStore
+from storage.lms.classes import ClassStore
 from storage.lms.courses import CourseStore
 from storage.lms.enrolments import EnrolmentStore
 from storage.lms.events import EventStore
@@ -220,6 +228,17 @@ class Node:
         self._sessions = sessions
         rooms = RoomStore(self._database)
         namespaces = namespaces_of(settings)
+        class_store = ClassStore(self._database)
+        works = "worker" in settings.roles
+        live_classes = LiveClasses(
+            self._hub,
+            self._message_log,
+            self._publisher,
+            class_store,
+            Shifts(self._count_nodes) if works else None,
+        )
+        self._live_classes = live_classes
+        crier = Crier(self._publisher.push, class_store)
         self._tokens = TokenVerifier(
             settings.token.hmac_secret,
             settings.token.public_key or "",
@@ -244,6 +263,7 @@ class Node:
                 namespaces,
                 self._tokens,
                 StandingStore(self._database),
+                live_classes,
                 issuers=self._issuers,
                 allow_anonymous=settings.client.allow_anonymous,
             ),
@@ -314,6 +334,17 @@ class Node:
             ),
             Reports(events),
             School(SchoolStore(self._database)),
+            Timetable(class_store, self._publisher, has_media_server=settings.media.janus_url is not None),
+            live_classes,
+            Classrooms(
+                live_classes,
+                class_store,
+                self._publisher,
+                crier,
+                ice=Ice(settings.media.ice_servers, settings.media.turn_secret or "", settings.media.turn_ttl),
+                media=self._media_server(live_classes),
+            ),
+            crier,
         )
         limits_of_requests = Limits(Buckets(self._pipe), **settings.limits.model_dump())
         self._links = make_links(
@@ -329,11 +360,14 @@ class Node:
             nodes=nodes,
         )
         self._messaging.on_links = self._links.redirects.cache.forget_here
+        self.core.followed = live_classes
         self._publisher.on_message = reading.wrote
-        self._hub.on_tagged = lambda channel, publication: membership.act_on(self._hub, channel, publication)
+        self._hub.on_tagged = lambda channel, publication: membership.act_on(
+            self._hub, channel, publication, live_classes.left_course
+        )
         self.core.crowds.take_turns = self._take_turns
         self.core.rpc = {**self._chat.methods(), **self._lms.methods()}
-        self.core.writes = self._chat.writes
+        self.core.writes = self._chat.writes | self._lms.writes
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir, collect=self._collect)
         app = create_app(
             Services(
@@ -433,6 +467,14 @@ class Node:
                 connection.end(codes.SHUTDOWN)
             await asyncio.sleep(pause)
 
+    def _media_server(self, live: LiveClasses) -> MediaBackend | None:
+        media, secret = self._context.settings.media, self._context.settings.token.hmac_secret
+        if media.janus_url is None or "gateway" not in self._context.settings.roles:
+            return None
+        assert secret is not None
+        client = JanusClient(media.janus_url, media.janus_secret or "")
+        return JanusMedia(client, secret.encode(), self._publisher.push, live.followed)
+
     # --- what others tell --------------------------------------------------------------------------------------
 
     def _from_other_node(self, channel: str, message: bytes) -> None:
@@ -455,6 +497,8 @@ class Node:
 
     def _died(self, channel: str, info: ClientInfo) -> None:
         """A connection of a dead node is out of a channel: told like any other leave."""
+        if channel.startswith("class:"):
+            self._live_classes.died(channel, info.user)
         present = self._hub.channels.get(channel)
         if present is not None and not present.announces:
             self._hub.on_crowd(channel)
@@ -466,6 +510,9 @@ class Node:
             return await self._turns.take(names, seconds)
         except Away as away:
             raise PresenceUnavailable(str(away)) from None
+
+    def _count_nodes(self) -> int:
+        return self._messaging.count_nodes()
 
     def _session_ended(self, user: str, session: str) -> None:
         self._messaging.end_session(user, session)

@@ -23,10 +23,10 @@ COURSE_ROLES: tuple[CourseRole, ...] = ("student", "assistant", "teacher")
 Scope = Literal["read", "write", "links"]
 """What an API key may: `read` what is asked with GET, `write` all else, and `links` the short links alone."""
 
-Place = Literal["public", "key", "account", "room", "school", "course"]
+Place = Literal["public", "key", "account", "room", "class", "school", "course"]
 """Where a right comes from. `public`: nobody is asked; `key`: the server's API key; `account`: any access token, for
-one's own things; `room`: a token, and the rules of the room; `school`: the role in the school; `course`: the role in
-the course that the path names."""
+one's own things; `room`: a token, and the rules of the room; `class`: a token, and the rules of the class; `school`:
+the role in the school; `course`: the role in the course that the path names."""
 
 
 class Right(Struct, frozen=True):
@@ -44,6 +44,7 @@ KEY = Right("key")
 ACCOUNT = Right("account")
 ROOM = Right("room")
 LINKS = Right("account", scope="links")
+CLASS = Right("class")
 
 TEACHERS = Right("school", frozenset({"teacher", "admin"}))
 ADMINS = Right("school", frozenset({"admin"}))
@@ -125,6 +126,11 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(MEMBERS, "listThreads", "getThread", "listPosts", "deletePost", "followThread", "unfollowThread"),
     **_all(_open(MEMBERS), "createThread", "updateThread", "createPost", "editPost", "acceptAnswer"),
     **_all(_open(STAFF), "pinThread", "unpinThread", "lockThread", "unlockThread"),
+    # Live classes: what is done in one is decided by its fold, realtime/classroom.py.
+    **_all(MEMBERS, "listClasses", "getClass"),
+    **_all(_open(MEMBERS), "commandClass"),
+    **_all(_open(TEACHER), "scheduleClass", "updateClass"),
+    **_all(STAFF, "getAttendance", "exportAttendance", "getCourseAttendance"),
 }
 """Every operation over HTTP, by its `operation_id`."""
 
@@ -138,6 +144,9 @@ METHODS: Mapping[str, Right] = {
     **_all(_open(STUDENTS), "lesson.step"),
     **_all(MEMBERS, "course.here"),
     **_all(STAFF, "course.active"),
+    **_all(CLASS, "class.join", "class.do", "class.people", "class.react", "class.whisper", "class.signal"),
+    **_all(CLASS, "class.poll", "class.vote", "class.results", "class.ice"),
+    **_all(CLASS, "class.offer", "class.watch", "class.answer"),
     **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),
 }
 """Every RPC, by its name."""

@@ -23,6 +23,7 @@ PLACES = {
     "key": "the server's API key",
     "account": "whoever has an access token, for what is theirs",
     "room": "members of the room, by its rules",
+    "class": "who takes part in the course of the class, by what the class is now ([classes](classes.md))",
 }
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from config.embedded import EmbeddedStack, StackError, StackUrls, socket_directory
+from config.embedded import EmbeddedStack, StackError, StackUrls, has_janus, socket_directory
 from config.secrets import with_secrets
 from config.settings import SettingsError
 from gateway_node import garbage, logs, metrics
@@ -52,6 +52,7 @@ FIXED = (  # what the supervisor itself has built on; a change needs a restart
     ("database", "pool_size"),
     ("redis", "url"),
     ("nats", "url"),
+    ("media", "janus_url"),
     ("client", "max_message_size"),
 )
 LOG_SOCKET = "log.sock"
@@ -170,6 +171,7 @@ class Supervisor:
             postgres=settings.database.url is None,
             valkey=settings.redis.url is None,
             nats=settings.nats.url is None,
+            janus=settings.media.janus_url is None and has_janus(),
             max_connections=embedded_max_connections(settings),
             max_payload=int(settings.client.max_message_size) + NATS_ENVELOPE,
         )
@@ -177,7 +179,7 @@ class Supervisor:
             urls = self._stack.start()
         now = time.monotonic()
         self._server_pids = self._stack.pids
-        self._servers = {name: _Server(self._backoff(), now) for name in self._server_pids}
+        self._servers = {name: _Server(self._backoff(), now) for name in self._stack.names}
         for name, pid in self._server_pids.items():
             _log.info("store.started", process=name, pid=pid)
         return urls
@@ -478,6 +480,7 @@ def _resolved(settings: Settings, urls: StackUrls, port: int) -> Settings:
             "database": settings.database.model_copy(update={"url": settings.database.url or urls.database}),
             "redis": settings.redis.model_copy(update={"url": settings.redis.url or urls.redis}),
             "nats": settings.nats.model_copy(update={"url": settings.nats.url or urls.nats}),
+            "media": settings.media.model_copy(update={"janus_url": settings.media.janus_url or urls.janus}),
         }
     )
 

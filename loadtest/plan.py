@@ -50,6 +50,7 @@ class Channels(Strict, frozen=True):
     prefix: Annotated[str, Meta(min_length=1, max_length=200)] = "chat:loadtest"
     size: Number = 0
     recover: bool = True  # ask for recovery, so that a client that was cut off gets what it missed
+    enter: str = ""  # an RPC that is called before the channel is subscribed, with `{"class_id": <after the colon>}`
 
     def name(self, client: int) -> str:
         return f"{self.prefix}{client // self.size}" if self.size else self.prefix
@@ -91,6 +92,7 @@ class Publish(Activity, frozen=True, tag="publish"):
     seconds: Seconds = 10.0
     count: Number = 0  # messages in all; 0: as many as fit into `seconds`
     size: Annotated[int, Meta(ge=0, le=1 << 20)] = 128  # bytes of a message's data, about
+    chat: bool = False  # as a message of a room or class, which the server writes anew
 
 
 class Cut(Activity, frozen=True, tag="cut"):
@@ -147,7 +149,19 @@ class Request(Activity, frozen=True, tag="request"):
     groups: list[Group] = []
 
 
-Activities = Open | Hold | Publish | Cut | Stall | Churn | Request
+class Rpc(Activity, frozen=True, tag="rpc"):
+    """Clients call an RPC: so many a second for a while, each time another client; or every one of them `once`, so
+    many at a time as `window` says."""
+
+    method: Annotated[str, Meta(min_length=1, max_length=100)]
+    data: dict[str, str | int | float | bool] = {}
+    rate: Rate = 0
+    seconds: Seconds = 10.0
+    once: bool = False
+    window: Count = 256
+
+
+Activities = Open | Hold | Publish | Cut | Stall | Churn | Request | Rpc
 
 
 class Phase(Strict, frozen=True):
@@ -163,7 +177,11 @@ class Plan(Strict, frozen=True):
     phases: Annotated[list[Phase], Meta(min_length=1)]
     channels: Annotated[list[Channels], Meta(min_length=1)] = msgspec.field(default_factory=lambda: [Channels()])
     user_prefix: Annotated[str, Meta(max_length=60)] = "load-"
+    user_digits: Number = 0  # n is written with so many at least: where user ids are UUIDs
     drain: Positive = 30.0  # s in which everything that was published must have arrived
+
+    def user(self, client: int) -> str:
+        return f"{self.user_prefix}{client:0{self.user_digits}d}"
 
 
 class BadPlan(Exception):
@@ -195,6 +213,8 @@ def check(plan: Plan) -> Plan:
         for activity in phase.activities:
             if isinstance(activity, Request) and not activity.groups and plan.name != "mix":
                 raise BadPlan(f'in phase "{phase.name}": request needs groups, each with its calls')
+            if isinstance(activity, Rpc) and bool(activity.rate) == activity.once:
+                raise BadPlan(f'in phase "{phase.name}": rpc takes either rate or once')
             if isinstance(activity, Publish):
                 if bool(activity.rate) == bool(activity.in_flight):
                     raise BadPlan(f'in phase "{phase.name}": publish takes either rate or in_flight')

@@ -107,6 +107,7 @@ def load(
         workers = targets.workers_for(plan.clients, options.workers, len(os.sched_getaffinity(0)))
     with serving(options, find) as (target, local):
         targets.require_permission(target, own=options.own)
+        local.prepare(plan)
         targets.try_one(plan, target, local.tokens)
         prepared = prepare(plan, local) if prepare is not None else None
         addresses = [target]
@@ -178,7 +179,15 @@ def serving(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
                     tokens = wire.Tokens(secret=server.secret)
                     pids = {name: process.pid for name, process in server.processes().items()}
                     nodes = [server.url("", node) for node in range(options.serve)]
-                    known = Local(server.url(""), tokens, lambda: pids, lambda: nodes, found.describe, server.data_dir)
+                    known = Local(
+                        server.url(""),
+                        tokens,
+                        lambda: pids,
+                        lambda: nodes,
+                        found.describe,
+                        server.data_dir,
+                        found.prepare,
+                    )
                     yield targets.parse(known.url), known
             except ServerFailed as error:
                 raise Unusable(str(error)) from None
@@ -191,7 +200,15 @@ def serving(options: Options, find: Find) -> Iterator[tuple[Target, Local]]:
     tokens = found.tokens
     if options.secret or options.token:
         tokens = wire.Tokens(secret=options.secret, token=options.token)
-    local = Local(options.target or found.url, tokens, found.processes, found.nodes, found.describe, found.data_dir)
+    local = Local(
+        options.target or found.url,
+        tokens,
+        found.processes,
+        found.nodes,
+        found.describe,
+        found.data_dir,
+        found.prepare,
+    )
     yield targets.parse(local.url), local
 
 

@@ -44,6 +44,7 @@ class Local:
     nodes: Callable[[], Sequence[str]] = tuple
     describe: Callable[[], dict[str, Any]] = dict
     data_dir: Path | None = None
+    prepare: Callable[[Plan], None] = lambda plan: None  # make what the plan needs: a class and its people
 
 
 Find = Callable[[Path | None], Local]  # what is known of the server of a data directory
@@ -146,7 +147,8 @@ def try_one(plan: Plan, target: Target, tokens: wire.Tokens) -> None:
         count=1,
         target=target,
         channels=lambda client: [(each.name(client), each.recover) for each in plan.channels],
-        token=token_maker(tokens, plan.user_prefix),
+        token=token_maker(tokens, plan),
+        enter={each.name(0): each.enter for each in plan.channels if each.enter},
         sources=[],
         base=time.monotonic_ns(),
     )

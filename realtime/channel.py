@@ -11,6 +11,7 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from realtime import codes
+from realtime.messages import stamped
 from realtime.namespaces import ChannelOptions
 from realtime.protocol import Publication
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from realtime.client import ClientConnection
     from realtime.fanout import Batch
+    from realtime.interfaces import Follower
     from realtime.websocket import Transport
 
 MAX_AHEAD = 1000  # publications kept beyond a gap; more are read from the log instead
@@ -86,6 +88,7 @@ class Channel:
         "epoch",
         "expected",
         "flushed_at",
+        "follower",
         "holds",
         "joining",
         "listeners",
@@ -113,6 +116,7 @@ class Channel:
         self.pending: list[bytes] | None = None
         self.batches: list[Batch] | None = None
         self.flushed_at = 0.0
+        self.follower: Follower | None = None  # what folds the channel's log on this node
         self.on_broker = False
         self.joining: list[Future[None]] | None = None  # who waits for the broker's subscription that is under way
         self.expected = 0  # the log has come as far as this; not 0 while a timer looks whether it comes by itself
@@ -120,13 +124,17 @@ class Channel:
 
     @property
     def unused(self) -> bool:
-        return not self.subscribers and not self.holds
+        return not self.subscribers and not self.holds and self.follower is None
 
     @property
     def announces(self) -> bool:
         """Whether joins and leaves are pushed: in big rooms they would cost the square of their size."""
         most = self.options.join_leave_limit
         return self.options.join_leave and not (most and len(self.subscribers) > most)
+
+    def shown(self, publication: Publication) -> Publication:
+        """A publication of the past as clients see it."""
+        return stamped(self.options, self.follower.show(publication) if self.follower is not None else publication)
 
     def other(self, user: str) -> str:
         """The other one of a direct room; empty elsewhere."""

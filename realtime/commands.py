@@ -14,7 +14,7 @@ from realtime import codec, codes, membership
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION, Core
 from realtime.interfaces import Grant, Identity, MessageLog
-from realtime.joining import Allowance, Joiner, Joining, go_live, join, join_all, ttl
+from realtime.joining import Allowance, Joiner, Joining, go_live, join, join_all, prepare, ttl
 from realtime.membership import personal_channel
 from realtime.messages import names_something, stamped
 from realtime.namespaces import MAX_CHANNEL_LENGTH, ChannelOptions
@@ -192,6 +192,8 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
     grant = None
     if not options.messages:
         grant = await core.authoriser.subscribe(connection.identity, name, request.token)
+    if options.followed:
+        await prepare(core, name)
     channel, hold = core.hub.hold(name, options, connection.user)
     rest = core.hub.suspend(connection, channel) if connection.channel(name) is not None else None
     try:
@@ -205,6 +207,8 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
     if connection.phase == ENDED:
         joining.abandon()
         return
+    if channel.follower is not None:
+        joining.result.data = raw(channel.follower.greeting())
     go_live(connection, [joining], [codec.encode_reply(Reply(number, subscribe=joining.result))], given=False)
 
 
@@ -267,6 +271,12 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
     if not await core.authoriser.may_publish(connection.identity, name, channel is not None):
         raise codes.PERMISSION_DENIED
     began = time.perf_counter()
+    if options.followed and core.followed is not None:
+        await core.followed.say(connection.identity, name, data, connection.info_in(name))
+        connection.acknowledge(number)
+        core.counters.publishes += 1
+        core.observe_publish(time.perf_counter() - began)
+        return
     await core.publisher.publish(
         name,
         options,
@@ -283,10 +293,13 @@ async def publish(connection: ClientConnection, number: int, request: PublishReq
 async def history(connection: ClientConnection, number: int, request: HistoryRequest) -> None:
     core, name = connection.core, request.channel
     options = connection.core.namespaces.require(name)
-    if not await core.authoriser.may_read_history(connection.identity, name, connection.channel(name) is not None):
+    channel = connection.channel(name)
+    if not await core.authoriser.may_read_history(connection.identity, name, channel is not None):
         raise codes.PERMISSION_DENIED
     limits = core.limits
     page = await read_history(core.log, name, options, request, most=limits.history, max_bytes=limits.outbox // 2)
+    if channel is not None and channel.follower is not None:
+        page.publications = [channel.follower.show(each) for each in page.publications or ()]
     connection.reply(Reply(number, history=page))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from realtime.crowd import Crowds
 from realtime.hub import Hub
-from realtime.interfaces import Authoriser, Clock, Identity, MessageLog, PresenceStore
+from realtime.interfaces import Authoriser, Clock, Followed, Identity, MessageLog, PresenceStore
 from realtime.namespaces import Namespaces
 from realtime.publisher import Publisher
 
@@ -66,6 +66,7 @@ class Core:
     incarnation: str  # random, of this process: client ids begin with it
     rpc: Mapping[str, RPC] = field(default_factory=dict)
     writes: frozenset[str] = frozenset()  # methods that are counted as publications
+    followed: Followed | None = None  # the classes
     clock: Clock = time.time
     counters: CommandCounters = field(default_factory=CommandCounters)
     observe_publish: Callable[[float], None] = lambda seconds: None

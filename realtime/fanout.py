@@ -119,6 +119,7 @@ class Fanout:
         self._compress = compress
         self._after_slices = after_slices  # cuts off readers whose outbox is full
         self._dirty: list[Channel] = []
+        self._late: set[Channel] = set()  # those whose time has come while they are still being written
         self._writing: deque[Channel] = deque()
         self._flush_scheduled = False
         self._pumping = False
@@ -139,7 +140,7 @@ class Fanout:
             since = loop.time() - channel.flushed_at
             wait = window(readers, 1, since) - since
             if wait > 0:
-                loop.call_later(wait, self.flush, channel)
+                loop.call_later(wait, self._flush_in_time, channel)
                 return
         self._dirty.append(channel)
         if not self._flush_scheduled:
@@ -150,7 +151,18 @@ class Fanout:
         self._flush_scheduled = False
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
+            self._flush_in_time(channel)
+
+    def _flush_in_time(self, channel: Channel) -> None:
+        """Flush, unless the batch before is still being written: what comes meanwhile goes with this one.
+
+        Else a node that gets too little of its processor queues batch behind batch: with 10,000 readers and 20
+        messages a second, half a core of one that others use too, they waited 9 s.
+        """
+        if channel.batches is None:
             self.flush(channel)
+        elif channel.pending is not None:
+            self._late.add(channel)
 
     def flush(self, channel: Channel) -> None:
         """Turn what is pending into a batch for the present subscribers.
@@ -162,6 +174,7 @@ class Fanout:
             return
         self.replies.flush()  # a sender's acknowledgement comes before its message
         channel.pending = None
+        self._late.discard(channel)
         if not channel.subscribers:
             return
         if len(channel.subscribers) * WRITE_SECONDS >= 0.001:
@@ -218,6 +231,8 @@ class Fanout:
                 writing.append(channel)
             else:
                 channel.batches = None
+                if channel in self._late:
+                    self.flush(channel)
             if perf_counter() > deadline:
                 break
         self._after_slices()

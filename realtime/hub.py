@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from realtime import codec, codes
 from realtime.channel import FOR_GOOD, Channel, Hold, Sequence
 from realtime.fanout import Fanout
-from realtime.interfaces import Broker, BrokerUnavailable, LogUnavailable, MessageLog, Page, PresenceStore, Span
+from realtime.interfaces import (
+    Broker,
+    BrokerUnavailable,
+    Follower,
+    LogUnavailable,
+    MessageLog,
+    Page,
+    PresenceStore,
+    Span,
+)
 from realtime.messages import stamped
 from realtime.namespaces import ChannelOptions
 from realtime.protocol import ClientInfo, Publication, StreamPosition
@@ -257,8 +266,22 @@ class Hub:
         if close:
             self._close_if_unused(channel)
 
+    def follow(self, name: str, options: ChannelOptions, follower: Follower) -> Channel:
+        """Keep the channel on this node, and let its publications go through the follower."""
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name, options)
+        channel.follower = follower
+        return channel
+
+    def unfollow(self, channel: Channel) -> None:
+        channel.follower = None
+        self._close_if_unused(channel)
+
     def unsubscribe(self, connection: ClientConnection, channel: Channel) -> None:
         channel.discard(connection)
+        if channel.follower is not None:
+            channel.follower.left(connection.user)
         self._close_if_unused(channel)
 
     def listen(self, connection: ClientConnection, channel: Channel) -> None:
@@ -314,7 +337,10 @@ class Hub:
             self._lose_position(channel)
 
     def _deliver(self, channel: Channel, publication: Publication) -> None:
-        self._push(channel, publication.offset, publication)
+        follower = channel.follower
+        self._push(channel, publication.offset, follower.take(publication) if follower else publication)
+        if follower is not None:
+            follower.act(publication)
         if publication.tags:
             for hold in channel.holds or ():
                 hold.note(publication)
@@ -407,6 +433,8 @@ class Hub:
         """The log cannot say what the subscribers missed: they come back and ask with their own positions."""
         self.counters.insufficient_states += 1
         channel.forget_position()
+        if channel.follower is not None:
+            channel.follower.lost()
         for hold in channel.holds or ():
             hold.overflown = True
         for connection in list(channel.subscribers):

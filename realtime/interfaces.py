@@ -181,6 +181,46 @@ class PresenceStore(Protocol):
         ...
 
 
+class Follower(Protocol):
+    """Folds a channel's log on a node, in the log's order."""
+
+    def take(self, publication: Publication) -> Publication:
+        """The next publication. Returns it as clients see it."""
+        ...
+
+    def act(self, publication: Publication) -> None:
+        """What is to be done once the clients have been told of it."""
+        ...
+
+    def show(self, publication: Publication) -> Publication:
+        """A publication of the past as clients see it."""
+        ...
+
+    def greeting(self) -> bytes:
+        """The state, as JSON, for whoever subscribes now."""
+        ...
+
+    def left(self, user: str) -> None:
+        """A subscriber has gone from this node."""
+        ...
+
+    def lost(self) -> None:
+        """The log is another one, or has a hole: what was folded counts no more."""
+        ...
+
+
+class Followed(Protocol):
+    """The channels that have followers."""
+
+    async def prepare(self, channel: str) -> None:
+        """Return when the channel is followed on this node. Raises `CommandError`, `LogUnavailable`."""
+        ...
+
+    async def say(self, identity: Identity, channel: str, data: bytes, info: ClientInfo) -> None:
+        """Publish a message; return when the fold has accepted it. Raises `CommandError`."""
+        ...
+
+
 class Roster(Protocol):
     """What a node holds, so that a presence store that lost its data can be told again."""
 

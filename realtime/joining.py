@@ -15,8 +15,7 @@ from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, ClientLimits, Core
 from realtime.hub import Hub
 from realtime.interfaces import Grant, Page
-from realtime.messages import stamped
-from realtime.protocol import ClientInfo, Publication, Push, SubscribePush, SubscribeRequest, SubscribeResult
+from realtime.protocol import ClientInfo, Publication, Push, SubscribePush, SubscribeRequest, SubscribeResult, raw
 
 if TYPE_CHECKING:
     from realtime.client import ClientConnection
@@ -191,7 +190,7 @@ def _result(
         complete = page.head.offset - after == len(page.publications)
         result.recovered = complete and (sure or request.epoch == page.head.epoch) and allowance.take(page.publications)
         if result.recovered and page.publications:
-            result.publications = [stamped(options, each) for each in page.publications]
+            result.publications = [joiner.channel.shown(each) for each in page.publications]
     return result
 
 
@@ -202,6 +201,8 @@ async def subscribe_by_server(connection: ClientConnection, name: str, *, since:
     options = core.namespaces.require(name)
     if connection.channel(name) is not None or connection.phase != CONNECTED:
         return
+    if options.followed:
+        await prepare(core, name)
     channel, hold = core.hub.hold(name, options, connection.user)
     grant = Grant() if since is None else None
     request = SubscribeRequest(channel=name)
@@ -214,9 +215,21 @@ async def subscribe_by_server(connection: ClientConnection, name: str, *, since:
     # Membership was asked for again after reading: they may have been out and in.
     offset = joining.grant.since if since is not None and result.recovered else result.offset
     push = SubscribePush(result.recoverable, result.epoch, offset, result.positioned)
+    if channel.follower is not None:
+        push.data = raw(channel.follower.greeting())
     pushes = [codec.encode_push(Push(name, subscribe=push))]
     pushes += [codec.encode_publication(name, each) for each in result.publications or () if each.offset > offset]
     go_live(connection, [joining], pushes, given=True)
+
+
+async def prepare(core: Core, name: str) -> None:
+    """Have the channel followed, before anybody is held in it: what they are told goes through the follower.
+
+    Raises error 108 where nothing follows it.
+    """
+    if core.followed is None:
+        raise codes.NOT_AVAILABLE
+    await core.followed.prepare(name)
 
 
 def go_live(connection: ClientConnection, joinings: Sequence[Joining], first: Sequence[bytes], *, given: bool) -> None:

@@ -7,6 +7,7 @@ ordered and repaired like messages, so both reach every node whatever the broker
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from realtime import codes
@@ -32,8 +33,14 @@ def personal_channel(user: str) -> str:
     return USER + user
 
 
-def act_on(hub: Hub, channel: str, publication: Publication) -> None:
-    """Act on a publication with tags that this node delivers."""
+def _nothing(user: str, course: str) -> None:
+    pass
+
+
+def act_on(
+    hub: Hub, channel: str, publication: Publication, left_course: Callable[[str, str], None] = _nothing
+) -> None:
+    """Act on a publication with tags that this node delivers. `left_course(user, course)`: what else that ends."""
     tags = publication.tags or {}
     if channel.startswith(ROOM) and tags.get("event") == MEMBER_REMOVED:
         user = tags.get("user", "")
@@ -42,6 +49,7 @@ def act_on(hub: Hub, channel: str, publication: Publication) -> None:
         user = channel.removeprefix(USER)
         if tags.get("event") == ROOM_REMOVED and (course := tags.get("course")):
             _leave_threads(hub, user, f"{THREAD}{course}:")
+            left_course(user, course)
         for connection in hub.connections_of(user):
             changed(connection, publication)
 

@@ -8,7 +8,7 @@ configuration; a name without a prefix falls under `without_namespace`. Option n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from realtime import codes
@@ -41,6 +41,7 @@ class ChannelOptions:
     allow_history_for_subscriber: bool = False
     allow_history_for_anonymous: bool = False
     allow_user_limited_channels: bool = False
+    followed: bool = False  # what is published is accepted by a fold of the log (built-in channels only)
     messages: bool = False  # data are chat messages, see realtime/messages.py (built-in channels only)
     join_leave_limit: int = 0  # local subscribers above which join and leave are not pushed; 0: no limit
 
@@ -67,7 +68,7 @@ _CONVERSATION = ChannelOptions(
 
 BUILT_IN: Mapping[str, ChannelOptions] = {
     "room": _CONVERSATION,
-    "class": _CONVERSATION,
+    "class": replace(_CONVERSATION, followed=True),
     # A forum's, `thread:<course>:<thread>`: who takes part in the course reads it, and writes through the forum.
     "thread": ChannelOptions(
         history_size=UNLIMITED,

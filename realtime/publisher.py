@@ -117,6 +117,10 @@ class Publisher:
         self.on_message(channel, sender, sent.publication.offset)
         return sent
 
+    async def append(self, entry: Entry) -> Sent:
+        """Publish what a service has made. Raises as `publish` does."""
+        return await self._append(entry, None, None, _no_acknowledgement)
+
     async def _append(
         self, entry: Entry, info: ClientInfo | None, tags: dict[str, str] | None, acknowledge: Callable[[], None]
     ) -> Sent:

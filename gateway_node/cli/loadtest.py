@@ -12,6 +12,7 @@ from gateway_node.cli.options import load_with_secrets
 from loadtest import cli
 
 if TYPE_CHECKING:
+    from loadtest.plan import Plan
     from loadtest.target import Local
 
 app = cli.app
@@ -20,6 +21,7 @@ SHOWN = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "m
 
 def find(data_dir: Path | None) -> Local:
     """The address, the secret and the processes of the server whose data are here; no address where none runs."""
+    from gateway_node.cli.loadtest_class import PreparedClass
     from gateway_node.metrics import version
     from gateway_node.process_list import is_running, read_processes
     from loadtest.engine.wire import Tokens
@@ -44,18 +46,29 @@ def find(data_dir: Path | None) -> Local:
         shared = urlsplit(found["url"])
         return [] if shared.port in ports else [f"ws://{shared.hostname}:{port}" for port in ports]
 
+    prepared: list[PreparedClass] = []
+
+    def prepare(plan: Plan) -> None:
+        if any(each.enter == "class.join" for each in plan.channels):
+            prepared.append(PreparedClass(database_url(), plan))
+            asyncio.run(prepared[0].make())
+
     def describe() -> dict[str, Any]:
         found = read_processes(directory) or {"nodes": []}
-        return {"chalkwire": version(), "nodes": len(found["nodes"]), **asyncio.run(durability())}
+        rows = asyncio.run(prepared[0].rows()) if prepared else {}
+        return {"chalkwire": version(), "nodes": len(found["nodes"]), **rows, **asyncio.run(durability())}
+
+    def database_url() -> str:
+        from config.embedded import read_urls
+
+        urls = read_urls(directory)
+        return settings.database.url or (urls.database if urls else None) or ""
 
     async def durability() -> dict[str, str]:
         import asyncpg
 
-        from config.embedded import read_urls
-
-        urls = read_urls(directory)
-        url = settings.database.url or (urls.database if urls else None)
-        if url is None:
+        url = database_url()
+        if not url:
             return {}
         try:
             connection = await asyncpg.connect(url, timeout=5)
@@ -70,8 +83,8 @@ def find(data_dir: Path | None) -> Local:
     tokens = Tokens(secret=token.hmac_secret or "", audience=token.audience or "", issuer=token.issuer or "")
     running = read_processes(directory)
     if running is None:
-        return Local(tokens=tokens, processes=processes, describe=describe)
-    return Local(running["url"], tokens, processes, nodes, describe, directory)
+        return Local(tokens=tokens, processes=processes, describe=describe, prepare=prepare)
+    return Local(running["url"], tokens, processes, nodes, describe, directory, prepare)
 
 
 cli.find = find

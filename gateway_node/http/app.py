@@ -39,7 +39,17 @@ from gateway_node.http import (
 )
 from gateway_node.http.body import CheckedRequest
 from gateway_node.http.envelope import Envelope
-from gateway_node.http.lms import assignments, courses, enrolments, forums, notifications, progress, quizzes, school
+from gateway_node.http.lms import (
+    assignments,
+    classes,
+    courses,
+    enrolments,
+    forums,
+    notifications,
+    progress,
+    quizzes,
+    school,
+)
 from gateway_node.http.reference import POLICY, ReferencePage
 from gateway_node.http.retries import check_retry
 from gateway_node.http.services import Services, Shape
@@ -47,7 +57,7 @@ from realtime.protocol import ClientInfo
 
 API = (
     *(accounts, recovery, keys, rooms, messages, reactions, pins, search, reading, people, files),
-    *(courses, enrolments, assignments, quizzes, progress, forums, notifications, school),
+    *(courses, enrolments, assignments, quizzes, progress, forums, classes, notifications, school),
     *(links, redirects, push, server_api, web),
 )
 """What only processes with the role `api` serve."""

@@ -2,6 +2,7 @@
 import { Session, post } from './net/session.js';
 import { Chat } from './state/chat.js';
 import { App } from './view/app.js';
+import { ClassPage } from './view/class/page.js';
 import { SignIn } from './view/signin.js';
 import { sentence, toast } from './view/toast.js';
 
@@ -12,6 +13,16 @@ function start(session, entrance = {}) {
     place.replaceChildren(new SignIn(start, entrance).element);
     return;
   }
+  const id = location.hash.match(/^#\/class\/([0-9a-f-]{36})$/)?.[1];
+  if (id) {
+    const page = new ClassPage(session, id);
+    session.on('ended', () => location.reload());
+    addEventListener('hashchange', () => location.reload());
+    place.replaceChildren(page.element);
+    page.open();
+    return;
+  }
+  addEventListener('hashchange', () => location.hash.startsWith('#/class/') && location.reload());
   const chat = new Chat(session);
   const app = new App(chat);
   // A reload is the one end that leaves nothing of the last login behind, in memory or on the screen.

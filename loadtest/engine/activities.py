@@ -108,6 +108,87 @@ class Opening:
             self._go_on()
 
 
+class Calling:
+    """Clients call an RPC: at their times, each time another one; or every one of them once."""
+
+    def __init__(self, swarm: Swarm, spec: plan.Rpc, clients: Sequence[Client], rate: float, window: int) -> None:
+        self._swarm = swarm
+        self._spec = spec
+        self._clients = clients
+        self._rate = rate
+        self._window = window
+        self._left = deque(clients) if spec.once else deque()
+        self._turn = 0
+        self._under_way = 0
+        self._started = 0
+        self._over = self._finished = False
+        self._done: Done = lambda: None
+        data = json.dumps({"method": spec.method, "data": spec.data})
+        self._request = b'"rpc":' + data.encode()
+
+    def start(self, done: Done) -> None:
+        self._done = done
+        self._started = self._swarm.now
+        if self._spec.once:
+            self._go_on()
+        else:
+            self._at_their_times()
+
+    def stop(self) -> None:
+        self._left.clear()
+        self._over = True
+        self._settle()
+
+    def _at_their_times(self) -> None:
+        swarm = self._swarm
+        while not self._over:
+            due = self._started + int(self._turn / self._rate * SECOND) if self._rate else 1 << 62
+            if due >= self._started + self._spec.seconds * SECOND:
+                self._over = True
+            elif due > swarm.now:
+                swarm.at(due, self._at_their_times)
+                return
+            else:
+                self._turn += 1
+                client = random.choice(self._clients)
+                if client.phase == LIVE:
+                    self._call(client, due)
+        self._settle()
+
+    def _go_on(self) -> None:
+        while self._left and self._under_way < self._window:
+            client = self._left.popleft()
+            if client.phase == LIVE:
+                self._call(client, self._swarm.now)
+            else:
+                self._swarm.counts["not_called"] += 1
+        self._over = not self._left
+        self._settle()
+
+    def _call(self, client: Client, intended: int) -> None:
+        self._under_way += 1
+        self._swarm.counts["calls"] += 1
+        self._swarm.ask(client, self._request, partial(self._answered, intended))
+
+    def _answered(self, intended: int, reply: Reply, now: int) -> None:
+        self._under_way -= 1
+        if reply.error is not None:
+            self._swarm.counts["calls_refused"] += 1
+            self._swarm.errors[f"call: {reply.error.code} {reply.error.message}"] += 1
+        elif reply.id:
+            self._swarm.counts["calls_answered"] += 1
+            self._swarm.latency[self._spec.method.replace(".", "_")][(now - intended) // 1000] += 1
+        if self._spec.once:
+            self._go_on()
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._over and not self._under_way and not self._finished:
+            self._finished = True
+            self._done()
+
+
 class Holding:
     """Nothing, for a while."""
 
@@ -267,13 +348,16 @@ class Publishing:
     # --- both --------------------------------------------------------------------------------------------------
 
     def _publish(self, publisher: Publisher, intended: int, times: int) -> None:
-        swarm, client, book = self._swarm, publisher.client, publisher.book
+        swarm, client, book, spec = self._swarm, publisher.client, publisher.book, self._spec
         key = (client.number, book.name)
         sequence = self._sequences.get(key, 0)
         self._sequences[key] = sequence + times
         write = b""
         for n in range(sequence, sequence + times):
-            request = b'%b%d,"t":%d,"p":"%b"}}' % (publisher.head, n, intended, self._padding)
+            if spec.chat:
+                request = self._chat_message(publisher, n, intended)
+            else:
+                request = b'%b%d,"t":%d,"p":"%b"}}' % (publisher.head, n, intended, self._padding)
             answer = partial(self._answered, publisher, message_id(client.number, n), intended)
             write += frames.frame(swarm.expect(client, request, answer))
         book.sent += times
@@ -281,6 +365,14 @@ class Publishing:
         self._unanswered += times
         swarm.counts["published"] += times
         swarm.send(client, write)
+
+    def _chat_message(self, publisher: Publisher, n: int, intended: int) -> bytes:
+        """A message whose content is the mark; its id is of this run, sender and turn alone."""
+        run, sender = self._swarm.ledger.run, publisher.client.number
+        mark = {"run": run, "s": sender, "n": n, "t": intended, "p": self._padding.decode()}
+        id = f"{run}-0000-4000-8000-{(sender << 20 | n) & (1 << 48) - 1:012x}"
+        data = {"id": id, "type": "text", "content": json.dumps(mark, separators=(",", ":"))}
+        return b'"publish":' + json.dumps({"channel": publisher.book.name, "data": data}).encode()
 
     def _answered(self, publisher: Publisher, message: int, intended: int, reply: Reply, now: int) -> None:
         book, swarm = publisher.book, self._swarm

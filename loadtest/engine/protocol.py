@@ -34,6 +34,7 @@ class Mark(msgspec.Struct, frozen=True):
     s: Half = -1
     n: Half = -1
     t: Time = 0
+    content: str = ""  # of a room's or class's message: the mark itself, as JSON
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -104,7 +105,8 @@ decode_mark = msgspec.json.Decoder(Mark).decode
 def mark_of(publication: Publication) -> Mark:
     """Of somebody else's message, and of one that was altered beyond what a sender of ours writes: no sender."""
     try:
-        return decode_mark(publication.data)
+        mark = decode_mark(publication.data)
+        return decode_mark(mark.content) if mark.content.startswith("{") else mark
     except msgspec.DecodeError:
         return Mark()
 

@@ -10,7 +10,7 @@ import select
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -58,6 +58,7 @@ class Swarm:
     Args:
         token: makes the connection token of a client; an empty one is not sent.
         sources: addresses to connect from; each has some 28,000 ports. Empty: the kernel chooses.
+        enter: an RPC for each channel that must be entered before it is subscribed.
         base: ns of the monotonic clock at the start of the run, which is 0 on the run's clock.
     """
 
@@ -72,6 +73,7 @@ class Swarm:
         token: Callable[[int], str],
         sources: Sequence[str],
         base: int,
+        enter: Mapping[str, str] | None = None,
     ) -> None:
         self.target = target
         self.ledger = Ledger(run)
@@ -85,6 +87,7 @@ class Swarm:
         self.on_gone: list[Callable[[Client], None]] = []
         self._channels = channels
         self._token = token
+        self._enter = enter or {}
         self._sources = itertools.cycle(sources) if sources else None
         self._base = base
         self._poll = select.epoll()
@@ -194,10 +197,20 @@ class Swarm:
             client.readers = tuple(Reader(book, client.number, recover) for book, recover in books)
         token = self._token(client.number)
         commands = [command(CONNECT_ID, connect={"token": token} if token else {})]
-        commands += [self._subscribe(FIRST_SUBSCRIBE_ID + n, reader) for n, reader in enumerate(client.readers)]
         client.next_id = FIRST_SUBSCRIBE_ID + len(client.readers)
-        client.joining = (1 << len(commands)) - 1
+        for name in {reader.book.name for reader in client.readers} & self._enter.keys():
+            data = {"class_id": name.partition(":")[2]}
+            request = b'"rpc":' + json.dumps({"method": self._enter[name], "data": data}).encode()
+            commands.append(self.expect(client, request, partial(self._entered, client)))
+        client.joining = (1 << 1 + len(client.readers)) - 1
+        commands += [self._subscribe(FIRST_SUBSCRIBE_ID + n, reader) for n, reader in enumerate(client.readers)]
         self.send(client, frames.frame(b"\n".join(commands)))
+
+    def _entered(self, client: Client, reply: Reply, now: int) -> None:
+        if reply.error is not None:
+            self.errors[f"enter: {reply.error.code} {reply.error.message}"] += 1
+        elif reply.id:
+            self.counts["entered"] += 1
 
     def _subscribe(self, id: int, reader: Reader) -> bytes:
         request = {"channel": reader.book.name, "positioned": True, "recoverable": True}

@@ -115,7 +115,8 @@ class Worker:
             count=setup.count,
             target=setup.target,
             channels=lambda client: [(each.name(client), each.recover) for each in setup.plan.channels],
-            token=token_maker(setup.tokens, setup.plan.user_prefix),
+            token=token_maker(setup.tokens, setup.plan),
+            enter={each.name(0): each.enter for each in setup.plan.channels if each.enter},
             sources=setup.sources,
             base=setup.began,
         )
@@ -172,6 +173,8 @@ class Worker:
             case plan.Request():
                 token = user_tokens(self._setup.tokens)
                 return Requesting(swarm, spec, self._setup.target, share=share, token=token)
+            case plan.Rpc():
+                return activities.Calling(swarm, spec, swarm.clients, spec.rate * share, window)
             case plan.Churn():
                 return activities.Churning(swarm, spec.rate * share, spec.seconds, self._silent())
 
@@ -372,9 +375,9 @@ def each_of(names: Iterable[str], work: Callable[[str, Callable[[], None]], None
             work(left.pop(), next_one)
 
 
-def token_maker(tokens: wire.Tokens, prefix: str) -> Callable[[int], str]:
+def token_maker(tokens: wire.Tokens, plan: Plan) -> Callable[[int], str]:
     token = user_tokens(tokens)
-    return lambda client: token(f"{prefix}{client}")
+    return lambda client: token(plan.user(client))
 
 
 def user_tokens(tokens: wire.Tokens) -> Callable[[str], str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from loadtest.plan import Plan
 from loadtest.report.model import Budget
-from loadtest.scenarios import broadcast, churn, connect, durable, mix, rooms, slow, storm
+from loadtest.scenarios import broadcast, churn, classroom, connect, durable, mix, rooms, slow, storm
 from loadtest.target import Local
 
 Budgets = Callable[[Plan, Mapping[str, float]], list[Budget]]
@@ -39,6 +39,7 @@ SCENARIOS: dict[str, Scenario] = {
     "durable": Scenario(durable.durable, durable.budgets),
     "storm": Scenario(storm.storm, storm.budgets),
     "slow": Scenario(slow.slow, slow.budgets),
+    "class": Scenario(classroom.classroom, classroom.budgets),
     "churn": Scenario(churn.churn, churn.budgets),
     "mix": Scenario(mix.mix, mix.budgets, mix.Prepared),
 }

@@ -127,6 +127,10 @@ group by s.course_id, s.assignment_id, s.student_id order by s.student_id
 select id, title, points, weight, created_at from assignments where course_id = $1 and status = 'published'
 union all
 select id, title, points, weight, created_at from quizzes where course_id = $1 and status = 'published'
+union all -- those of live classes, once they were graded
+select p.id, left(p.question, 255), p.points, 1, p.asked_at from classes k join class_polls p on p.class_id = k.id
+where k.course_id = $1 and p.correct is not null and p.points > 0
+  and exists (select from grades g where g.course_id = $1 and g.kind = 'quiz' and g.item_id = p.id)
 order by created_at, id
 
 -- name: gradebook

@@ -21,9 +21,11 @@ from typing import Any
 import asyncpg
 import pytest
 import redis
+from websockets.sync.client import unix_connect
+from websockets.typing import Subprotocol
 
-from config.embedded import EmbeddedStack, StackError, StackUrls, read_urls
-from config.embedded.binaries import find_postgres
+from config.embedded import EmbeddedStack, StackError, StackUrls, has_janus, read_urls
+from config.embedded.binaries import find_janus, find_postgres
 from config.embedded.identity import Identity
 from config.embedded.process import start_time, write_pid
 from tests.stack import short_folder, sql
@@ -441,3 +443,51 @@ class TestAccounts:
         with pytest.raises(StackError, match="belongs to uid 12345: start as uid 12345, or give the folder away"):
             EmbeddedStack(folder, nats=False, valkey=False).start()
         assert data.stat().st_uid == 12345
+
+
+@pytest.mark.skipif(not has_janus(), reason="needs janus: it is not installed")
+class TestJanus:
+    """The media server, which listens on a socket of ours alone."""
+
+    def test_it_is_behind_a_private_socket_with_one_plugin(self, folder: Path) -> None:
+        stack = EmbeddedStack(folder, postgres=False, valkey=False, nats=False, janus=True)
+        try:
+            url = stack.start().janus
+            assert url is not None and url.startswith("unix://")
+            while stack.restarting:
+                assert stack.poll() == []
+            pid = stack.pids["janus"]
+            with unix_connect(url.removeprefix("unix://"), uri="ws://x/", subprotocols=[JANUS]) as socket:
+                socket.send('{"janus": "info", "transaction": "1"}')
+                info = json.loads(socket.recv(timeout=10))
+            assert list(info["plugins"]) == ["janus.plugin.videoroom"]
+            assert list(info["transports"]) == ["janus.transport.websockets"]
+            sockets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+            listening = [line.split() for name in ("tcp", "tcp6") for line in tcp_lines(name)]
+            assert not [line for line in listening if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
+            stack.kill_one("janus")
+            assert stack.poll() == ["janus"]
+            stack.start_one("janus")
+            assert stack.pids["janus"] != pid
+        finally:
+            stack.stop()
+
+    def test_nothing_else_waits_for_one_that_does_not_start(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("config.embedded.janus.find_janus", lambda: (Path("/bin/false"), find_janus()[1]))
+        stack = EmbeddedStack(folder, postgres=False, nats=False, janus=True)
+        try:
+            assert stack.start().redis is not None
+            while stack.restarting:
+                stack.poll()
+            assert "janus" not in stack.pids and "valkey" in stack.pids
+        finally:
+            stack.stop()
+
+
+JANUS = Subprotocol("janus-protocol")
+
+
+def tcp_lines(name: str) -> list[str]:
+    return Path(f"/proc/net/{name}").read_text().splitlines()[1:]

@@ -308,7 +308,7 @@ def test_every_setting_is_described() -> None:
 
 def test_channel_options_are_those_of_the_core() -> None:
     core = {field.name: field.default for field in dataclasses.fields(ChannelOptions)}
-    del core["messages"]  # a mark of the built-in channels
+    del core["messages"], core["followed"]  # marks of the built-in channels
     assert Configured().model_dump() == core
 
 

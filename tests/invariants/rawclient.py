@@ -63,6 +63,7 @@ class Subscription:
     def accept(self, result: dict[str, Any]) -> None:
         """Take in a subscribe reply."""
         offset, epoch = result.get("offset", 0), result.get("epoch", "")
+        self.greeting = result.get("data")
         if not self.epoch:
             self.start = self.offset = offset
             self.epoch = epoch

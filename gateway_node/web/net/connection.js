@@ -5,7 +5,8 @@
  * order. Where the server could not fill in what was missed, `lost` says that the channel is to be read anew.
  *
  * Events: `state` (the name of the state), `publication` ({channel, data, offset, info}), `joined`, `left`
- * ({channel, info}), `lost`, `subscribed`, `unsubscribed` (the channel), `ended` (an error: sign in again).
+ * ({channel, info}), `snapshot` ({channel, data}: what the server says of a channel with a subscription), `lost`,
+ * `subscribed`, `unsubscribed` (the channel), `refused` ({channel, error}), `ended` (an error: sign in again).
  */
 import { Emitter } from '../emitter.js';
 import { Backoff, sleep } from './backoff.js';
@@ -119,6 +120,17 @@ export class Connection extends Emitter {
     if (this.#own.has(channel)) return;
     this.#own.add(channel);
     if (this.state === 'connected') await this.#subscribe(channel);
+  }
+
+  /** The newest publications of a channel, oldest first. Throws `CommandError`, `ConnectionLost`. */
+  async history(channel, limit) {
+    const { history } = await this.#command({ history: { channel, limit, reverse: true } });
+    return (history.publications ?? []).reverse();
+  }
+
+  /** Who is in a channel, one of {user, client, conn_info, chan_info} each. Throws `CommandError`, `ConnectionLost`. */
+  async presence(channel) {
+    return Object.values((await this.#command({ presence: { channel } })).presence.presence);
   }
 
   // --- life ------------------------------------------------------------------------------------------------------
@@ -279,7 +291,9 @@ export class Connection extends Emitter {
       this.#adopt(channel, (await this.#command({ subscribe: request })).subscribe);
     } catch (error) {
       // The server's subscription stays as it is, and so do the messages; only joins and leaves are missing.
-      if (error instanceof CommandError) this.#own.delete(channel);
+      if (!(error instanceof CommandError)) return;
+      this.#own.delete(channel);
+      this.emit('refused', { channel, error });
     }
   }
 
@@ -287,6 +301,7 @@ export class Connection extends Emitter {
     const known = this.#positions.get(channel);
     const goesOn = known !== undefined && known.epoch === sub.epoch && (sub.recovered || known.offset >= sub.offset);
     if (!goesOn) this.#positions.set(channel, { offset: sub.offset ?? 0, epoch: sub.epoch ?? '' });
+    if (sub.data) this.emit('snapshot', { channel, data: sub.data });
     if (!known) this.emit('subscribed', channel);
     else if (!goesOn) this.emit('lost', channel);
     for (const publication of (goesOn && sub.publications) || []) this.#deliver(channel, publication);

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import jwt
+import msgspec
 import pytest
 
 from loadtest.engine import wire
@@ -101,8 +102,10 @@ def test_each_of_takes_everything_and_says_so_once() -> None:
 
 def test_with_a_secret_each_client_is_a_user_of_its_own() -> None:
     secret = "s" * 32
-    token = token_maker(wire.Tokens(secret=secret, audience="a", issuer="i"), "load-")(7)
+    plan = Plan(name="x", clients=10, phases=[Phase(name="connect", activities=[Open()])])
+    token = token_maker(wire.Tokens(secret=secret, audience="a", issuer="i"), plan)(7)
     claims = jwt.decode(token, secret, "HS256", audience="a", issuer="i")
     assert claims["sub"] == "load-7"
+    assert msgspec.structs.replace(plan, user_prefix="c-", user_digits=3).user(7) == "c-007"
     assert claims["exp"] - claims["iat"] == wire.Tokens().ttl
-    assert token_maker(wire.Tokens(token="one for all"), "load-")(7) == "one for all"
+    assert token_maker(wire.Tokens(token="one for all"), plan)(7) == "one for all"

@@ -1,0 +1,231 @@
+"""A live class on one node: its log folded (`realtime/commands.py`), and what is told and done about it here.
+
+Every node with somebody in the class, or that was asked about it, has one. All of them fold the same log and so agree;
+what has to be done once in the world (a row that says when it started, a kept state) is written so that doing it again
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import cast
+from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
+
+from realtime import codes
+from realtime.channel import Channel
+from realtime.classroom import wire
+from realtime.classroom.commands import Ban, Kick, Role
+from realtime.classroom.fold import Sender, Verdict, fold, hear
+from realtime.classroom.state import Classroom
+from realtime.hub import Hub
+from realtime.interfaces import MessageLog
+from realtime.messages import SentMessage
+from realtime.namespaces import BUILT_IN
+from realtime.protocol import Publication
+from storage.lms.classes import ClassStore, class_channel
+
+KEEP_EVERY = 200  # offsets between two kept states: what a node that takes over reads at most, or little more
+OUTCOMES = 1000  # verdicts that are remembered by offset
+PAGE, PAGE_BYTES = 1000, 4 << 20  # of the log, read at once
+
+_message = msgspec.json.Decoder(SentMessage)
+
+
+class ClassFollower:
+    """`realtime.interfaces.Follower` of one class."""
+
+    def __init__(self, id: UUID, course_id: UUID, hub: Hub, log: MessageLog, store: ClassStore) -> None:
+        self.id = id
+        self.course_id = course_id
+        self.state = Classroom()
+        self.touched = 0.0  # when it was asked about last, by the loop's clock
+        self.present: dict[str, int] = {}  # connections by user, on this node
+        self.on_gone: Callable[[ClassFollower, str], None] = lambda follower, user: None
+        self.on_verdict: Callable[[ClassFollower, Verdict], None] = lambda follower, verdict: None
+        self._hub = hub
+        self._log = log
+        self._store = store
+        self._channel: Channel | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._loaded = False
+        self._waiting: list[Publication] = []  # what came while the past was read
+        self._outcomes: OrderedDict[int, Verdict] = OrderedDict()
+        self._kept = 0
+        self._greeting: tuple[int, bytes] = (-1, b"")
+
+    @property
+    def name(self) -> str:
+        return class_channel(self.id)
+
+    # --- beginning and end -------------------------------------------------------------------------------------
+
+    async def ready(self) -> None:
+        """Return when the fold is where this node is. Raises `LogUnavailable`, `DatabaseUnavailable`."""
+        self.touched = asyncio.get_running_loop().time()
+        while not self._loaded:
+            if self._loading is None or self._loading.done():
+                self._loading = asyncio.create_task(self._load())
+            await asyncio.shield(self._loading)
+
+    async def _load(self) -> None:
+        hub = self._hub
+        self._waiting.clear()
+        self._outcomes.clear()
+        channel = self._channel = hub.follow(self.name, BUILT_IN["class"], self)
+        await hub.join_broker([channel])
+        await hub.read_positions([(channel, None)], 0, 0)
+        kept = await self._store.state(self.id)
+        state = Classroom()
+        if kept is not None:
+            try:
+                state = wire.decode_state(kept)
+            except msgspec.DecodeError:
+                pass  # another version kept it: the log has it all
+        self.state = state
+        self._kept = state.offset
+        while channel.position is not None and state.offset < channel.position:
+            page = await self._log.read(self.name, state.offset, PAGE, PAGE_BYTES)
+            if not page.publications:
+                state.offset = channel.position  # its past was cleared: what is kept is all there is
+            for publication in page.publications:
+                self._fold(publication)
+        waiting, self._waiting = self._waiting, []
+        for publication in waiting:
+            self._fold(publication)
+        self._loaded = channel.position is not None
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._loaded = False
+        if self._loading is not None:
+            self._loading.cancel()
+        if self._channel is not None:
+            self._hub.unfollow(self._channel)
+            self._channel = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is in it here."""
+        channel = self._channel
+        return channel is None or not (channel.subscribers or channel.holds)
+
+    def check_live(self) -> None:
+        """Raises error 1003 where the class does not go on."""
+        if self.state.phase != "live":
+            raise codes.CONFLICT.saying("the class does not go on")
+
+    async def reach(self, offset: int) -> None:
+        """Return when the fold has come as far as `offset`. Raises `LogUnavailable`."""
+        await self.ready()
+        while self.state.offset < offset:
+            assert self._channel is not None
+            await self._hub.reach(self._channel, offset)
+            await self.ready()
+
+    async def refresh(self) -> None:
+        """Return when the fold has come to where the log is now. Raises `LogUnavailable`."""
+        heads = await self._log.heads([self.name])
+        await self.reach(heads[self.name].offset)
+
+    async def outcome(self, offset: int, id: str = "") -> Verdict:
+        """What became of what stands at an offset, or of the command of that id. Raises `LogUnavailable`."""
+        await self.reach(offset)
+        verdict = self._outcomes.get(offset)
+        if verdict is not None:
+            return verdict
+        if id in self.state.verdicts:
+            return Verdict(*self.state.verdicts[id])
+        if offset in self.state.refused:
+            return Verdict(codes.PERMISSION_DENIED.code, "it came too late")
+        if id:
+            raise codes.CONFLICT.saying("that was decided long ago")
+        return Verdict()
+
+    # --- the log -----------------------------------------------------------------------------------------------
+
+    def take(self, publication: Publication) -> Publication:
+        if not self._loaded:
+            self._waiting.append(publication)
+            return publication
+        verdict = self._fold(publication)
+        return self._shown(publication, verdict)
+
+    def _fold(self, publication: Publication) -> Verdict | None:
+        offset, state = publication.offset, self.state
+        if offset <= state.offset:
+            return None
+        logged = wire.decode_logged(bytes(publication.data))
+        if logged is not None:
+            verdict = fold(state, logged, offset, publication.time)
+        else:
+            verdict = hear(state, _sender_of(publication), offset, publication.time)
+        self._outcomes[offset] = verdict
+        if len(self._outcomes) > OUTCOMES:
+            self._outcomes.popitem(last=False)
+        return verdict
+
+    def act(self, publication: Publication) -> None:
+        verdict = self._outcomes.get(publication.offset)
+        if not self._loaded or verdict is None:
+            return
+        logged = verdict.command
+        if logged is not None and not verdict.code:
+            if isinstance(logged.command, Kick | Ban):
+                user = logged.command.user
+                self._hub.unsubscribe_user(user, self.name, "", codes.UNSUBSCRIBED_BY_SERVER, publication.offset)
+            self.on_verdict(self, verdict)
+        if self.state.offset >= self._kept + KEEP_EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep the fold where it is, for nodes that take over."""
+        if self._loaded and self.state.offset > self._kept:
+            self._kept = self.state.offset
+            self._hub.spawn(self._store.keep(self.id, self.state.offset, wire.encode_state(self.state)))
+
+    def show(self, publication: Publication) -> Publication:
+        return self._shown(publication, self._outcomes.get(publication.offset))
+
+    def _shown(self, publication: Publication, verdict: Verdict | None) -> Publication:
+        logged = wire.decode_logged(bytes(publication.data))
+        if logged is not None:
+            return replace(publication, data=wire.told(logged, verdict))
+        if publication.offset in self.state.refused:
+            id = _message.decode(bytes(publication.data)).id
+            return replace(publication, data=wire.withheld(str(id)), tags=None, info=None)
+        return replace(publication, tags=None) if publication.tags else publication
+
+    def greeting(self) -> bytes:
+        offset, encoded = self._greeting
+        if offset != self.state.offset:
+            encoded = wire.snapshot(self.state)
+            self._greeting = self.state.offset, encoded
+        return encoded
+
+    def left(self, user: str) -> None:
+        self.on_gone(self, user)
+
+    def lost(self) -> None:
+        self._loaded = False
+
+    def users(self) -> set[str]:
+        """Who is in it on this node."""
+        channel = self._channel
+        return {each.user for each in channel.subscribers} if channel is not None else set()
+
+
+def sender_tags(role: Role, seat: int) -> dict[str, str]:
+    """What the server says with a message of who sent it."""
+    return {"role": role, "seat": str(seat)}
+
+
+def _sender_of(publication: Publication) -> Sender:
+    """Whoever has no tags is the server's own API."""
+    tags = publication.tags or {}
+    role = cast("Role", tags.get("role", "server"))
+    return Sender(publication.info.user if publication.info else "", role, int(tags.get("seat", 0)))

@@ -1,0 +1,327 @@
+"""The classes that a node follows, and how their commands get into the log and are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID, uuid4, uuid5
+
+from gateway_node.services.classes.follower import ClassFollower, sender_tags
+from gateway_node.services.rooms import user_id_of
+from gateway_node.services.shifts import Shifts
+from gateway_node.services.stores import asked, database
+from realtime import codec, codes, messages
+from realtime.classroom import fold, wire
+from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Role, Start, Unpublish
+from realtime.classroom.fold import Verdict
+from realtime.hub import Hub
+from realtime.interfaces import Entry, Grant, Identity, LogUnavailable, MessageLog, PresenceUnavailable
+from realtime.protocol import ClientInfo
+from realtime.publisher import Publisher
+from storage.database import DatabaseUnavailable
+from storage.lms.classes import ClassStanding, ClassStore, class_channel
+
+IDLE = 60.0  # s after which a class that nobody is in or asks about is followed no more
+LATE = 4 * 3600.0  # s after its time at which a class that nobody ended is ended
+OVERDUE = 60.0  # s between two looks for them
+GRACE = 15.0  # s in which somebody who was cut off may be back before what they send is ended
+PULSE = 15.0  # s between two notes of who is present
+
+Listener = Callable[[ClassFollower, Verdict], None]
+
+
+class LiveClasses:
+    """`realtime.interfaces.Followed`. Every method raises `CommandError`: 102 where there is no such class, or none
+    that one may know of; 100 while the log or PostgreSQL is away."""
+
+    def __init__(
+        self, hub: Hub, log: MessageLog, publisher: Publisher, store: ClassStore, shifts: Shifts | None = None
+    ) -> None:
+        """`shifts`: where this node does background work."""
+        self._shifts = shifts
+        self._hub = hub
+        self._log = log
+        self._publisher = publisher
+        self._store = store
+        self._followers: dict[UUID, ClassFollower] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._came: set[tuple[UUID, str]] = set()
+        self._wake = asyncio.Event()
+        self.listeners: list[Listener] = [self._note]
+        self.leavers: list[Callable[[ClassFollower, str], None]] = []
+
+    # --- following ---------------------------------------------------------------------------------------------
+
+    async def get(self, id: UUID) -> ClassFollower:
+        """The class, as far as this node has been told."""
+        follower = self._followers.get(id)
+        if follower is None:
+            standing = await asked(self._store.standing(id, UUID(int=0)))
+            if standing is None:
+                raise codes.UNKNOWN_CHANNEL
+            follower = self._followers.get(id)
+            if follower is None:
+                follower = ClassFollower(id, standing.course_id, self._hub, self._log, self._store)
+                follower.on_gone = self._gone
+                follower.on_verdict = self._heard
+                self._followers[id] = follower
+        try:
+            with database():
+                await follower.ready()
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
+        return follower
+
+    async def prepare(self, channel: str) -> None:
+        await self.get(id_of(channel))
+
+    async def enter(self, user: str, ids: list[UUID]) -> list[Grant | codes.CommandError]:
+        """Whether somebody may be subscribed to these classes: who has a seat in them, beyond the lobby."""
+        try:
+            user_id = UUID(user)
+        except ValueError:
+            return [codes.PERMISSION_DENIED() for _ in ids]
+        if str(user_id) != user:  # another spelling is another user, whom no removal would find
+            return [codes.PERMISSION_DENIED() for _ in ids]
+        standings = await self._store.standings([(id, user_id) for id in ids])
+        answers: list[Grant | codes.CommandError] = []
+        for id, standing in zip(ids, standings, strict=True):
+            follower = self._followers.get(id)
+            if (
+                follower is None
+                or standing is None
+                or standing.role is None
+                or standing.seat is None
+                or not follower.state.is_in(user, standing.role, standing.seat)
+            ):
+                answers.append(codes.PERMISSION_DENIED())
+            else:
+                self._came.add((id, user))
+                self._wake.set()
+                role = follower.state.role_of(user, standing.role)
+                answers.append(Grant(codec.encode_info({"role": role, "name": standing.name})))
+        return answers
+
+    def left_course(self, user: str, course_id: str) -> None:
+        """Somebody takes part in a course no more: their subscriptions to its classes end."""
+        for follower in self._followers.values():
+            if str(follower.course_id) == course_id:
+                self._hub.unsubscribe_user(user, follower.name, "", codes.UNSUBSCRIBED_BY_SERVER)
+
+    def followed(self) -> list[ClassFollower]:
+        return list(self._followers.values())
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    async def standing(self, identity: Identity, id: UUID) -> ClassStanding:
+        """Raises error 102 to whoever takes no part in the course."""
+        found = await asked(self._store.standing(id, user_id_of(identity)))
+        if found is None or found.role is None:
+            raise codes.UNKNOWN_CHANNEL
+        return found
+
+    async def submit(self, identity: Identity, id: UUID, command: AnyCommand, key: UUID | None = None) -> Verdict:
+        """Log a command, and say what the fold makes of it at its offset. Raises what refuses it.
+
+        What would be refused as things are is refused here, and not logged: only races are decided by the log.
+        """
+        standing = await self.standing(identity, id)
+        subject: Role | None = None
+        if (user := getattr(command, "user", None)) is not None:
+            about = await asked(self._store.standing(id, _uuid(user)))
+            subject = about.role if about is not None else None
+        assert standing.role is not None
+        logged = Logged(
+            id=str(key or uuid4()),
+            by=identity.user,
+            role=standing.role,
+            name=standing.name,
+            seat=standing.seat or 0,
+            subject_role=subject,
+            command=command,
+        )
+        return await self.log_command(id, logged)
+
+    async def log_command(self, id: UUID, logged: Logged) -> Verdict:
+        follower = await self.get(id)
+        try:
+            known = follower.state.verdicts.get(logged.id)
+            if known is None:
+                await self._check(follower, logged)
+                entry = Entry(
+                    follower.name,
+                    UUID(logged.id).bytes,
+                    logged.by,
+                    wire.encode_logged(logged),
+                    type="command",
+                    counted=False,
+                )
+                sent = await self._publisher.append(entry)
+                verdict = await follower.outcome(sent.publication.offset, logged.id)
+            else:
+                verdict = Verdict(*known)
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
+        verdict.check()
+        return verdict
+
+    async def _check(self, follower: ClassFollower, logged: Logged) -> None:
+        now = round(time.time() * 1000)
+        try:
+            fold.check(follower.state, logged, now)
+        except codes.CommandError:
+            await follower.refresh()  # another node may know better
+            if logged.id not in follower.state.verdicts:
+                fold.check(follower.state, logged, now)
+
+    async def say(self, identity: Identity, channel: str, data: bytes, info: ClientInfo) -> None:
+        """A message to the class; it is accepted when the fold says so at its offset."""
+        id = id_of(channel)
+        message = messages.decode(data)
+        follower = await self.get(id)
+        standing = await self.standing(identity, id)
+        role, seat = standing.role, standing.seat or 0
+        assert role is not None
+        try:
+            now = round(time.time() * 1000)
+            try:
+                follower.state.check_chat(identity.user, role, seat, now)
+            except codes.CommandError:
+                await follower.refresh()
+                follower.state.check_chat(identity.user, role, seat, now)
+            sent = await self._publisher.send(channel, message, identity.user, info=info, tags=sender_tags(role, seat))
+            verdict = await follower.outcome(sent.publication.offset)
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
+        verdict.check()
+
+    # --- what every node does ------------------------------------------------------------------------------------
+
+    def _heard(self, follower: ClassFollower, verdict: Verdict) -> None:
+        for listener in self.listeners:
+            listener(follower, verdict)
+
+    def _note(self, follower: ClassFollower, verdict: Verdict) -> None:
+        """The life of the class, for those who list classes."""
+        assert verdict.command is not None
+        if isinstance(verdict.command.command, Start | End | Cancel):
+            self._hub.spawn(self._note_life(follower))
+            follower.keep()
+
+    async def _note_life(self, follower: ClassFollower) -> None:
+        state = follower.state
+        cancelled = datetime.now(UTC) if state.phase == "cancelled" else None
+        with suppress(DatabaseUnavailable):
+            await self._store.note(follower.id, _moment(state.started_at), _moment(state.ended_at), cancelled)
+
+    def _gone(self, follower: ClassFollower, user: str) -> None:
+        if follower.state.phase == "live":
+            if user in follower.state.sending:
+                self._hub.spawn(self._end_sending(follower.id, user))
+            for leaver in self.leavers:
+                leaver(follower, user)
+            self._came.add((follower.id, user))
+            self._wake.set()
+
+    def died(self, channel: str, user: str) -> None:
+        """A connection of a dead node is out of a class."""
+        self._hub.spawn(self._end_sending(id_of(channel), user))
+
+    async def _end_sending(self, id: UUID, user: str) -> None:
+        """End what somebody sends who is gone: nobody else would, and others wait for the place."""
+        with suppress(codes.CommandError, LogUnavailable, PresenceUnavailable):
+            follower = await self.get(id)
+            before = follower.state.sending.get(user)
+            if before is None:
+                return
+            await asyncio.sleep(GRACE)
+            present = await self._hub.presence.members(follower.name)
+            if follower.state.sending.get(user) != before or any(each.user == user for each in present):
+                return
+            key = uuid5(id, f"gone {user} {before.peer} {follower.state.offset}")
+            await self.log_command(id, Logged(id=str(key), by="", role="server", command=Unpublish(user)))
+
+    # --- background ----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(each) for each in (self._attend(), self._pulse())]
+        if self._shifts is not None:
+            self._shifts.every(OVERDUE, self.end_overdue)
+
+    async def stop(self) -> None:
+        if self._shifts is not None:
+            await self._shifts.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for follower in self.followed():
+            follower.keep()
+            with suppress(DatabaseUnavailable, LogUnavailable):
+                await self._mark({(follower.id, user) for user in follower.users()})
+            follower.close()
+
+    async def _attend(self) -> None:
+        """Who came or went, a moment later: a class begins for thousands at once."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            came, self._came = self._came, set()
+            with suppress(DatabaseUnavailable):
+                await self._mark(came)
+            await asyncio.sleep(0.5)
+
+    async def _pulse(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE)
+            now = asyncio.get_running_loop().time()
+            for follower in self.followed():
+                with suppress(DatabaseUnavailable):
+                    await self._mark({(follower.id, user) for user in follower.users()})
+                if follower.idle and now - follower.touched > IDLE:
+                    follower.keep()
+                    del self._followers[follower.id]
+                    follower.close()
+
+    async def _mark(self, present: set[tuple[UUID, str]]) -> None:
+        """Note that people are in classes that go on."""
+        live = [
+            (id, UUID(user))
+            for id, user in present
+            if (follower := self._followers.get(id)) is not None and follower.state.phase == "live"
+        ]
+        for begin in range(0, len(live), 1000):
+            await self._store.attend(live[begin : begin + 1000])
+
+    async def end_overdue(self) -> None:
+        """End the classes that nobody ended."""
+        before = datetime.fromtimestamp(time.time() - LATE, UTC)
+        for id in await self._store.overdue(before, 100):
+            logged = Logged(id=str(uuid4()), by="", role="server", command=End())
+            with suppress(codes.CommandError):
+                await self.log_command(id, logged)
+
+
+def id_of(channel: str) -> UUID:
+    """The class of a channel. Raises error 102."""
+    try:
+        id = UUID(channel.partition(":")[2])
+    except ValueError:
+        raise codes.UNKNOWN_CHANNEL from None
+    if class_channel(id) != channel:
+        raise codes.UNKNOWN_CHANNEL
+    return id
+
+
+def _uuid(text: str) -> UUID:
+    """Of what is no UUID, one that nobody has."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
+
+
+def _moment(milliseconds: int) -> datetime | None:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

@@ -1,0 +1,86 @@
+"""The state and the commands of a class as bytes: in the log, kept, and as people see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from realtime.classroom.commands import SHOWN, AnyCommand, Logged
+from realtime.classroom.fold import SHOWN_FIELDS, Op, Verdict
+from realtime.classroom.state import Classroom
+from realtime.pointers import refusal
+
+_logged = msgspec.json.Decoder(Logged)
+_state = msgspec.json.Decoder(Classroom)
+_encode = msgspec.json.Encoder().encode
+
+
+def decode_logged(data: bytes) -> Logged | None:
+    """`None`: it is no command."""
+    if b'"type":"command"' not in data:
+        return None
+    try:
+        return _logged.decode(data)
+    except msgspec.DecodeError:
+        return None
+
+
+def command_of(fields: object) -> AnyCommand:
+    """A command from decoded JSON. Raises error 107 with the pointer of the field at fault."""
+    try:
+        command: AnyCommand = msgspec.convert(fields, AnyCommand)
+    except msgspec.ValidationError as error:
+        raise refusal(error) from None
+    return command
+
+
+def encode_logged(logged: Logged) -> bytes:
+    return _encode(logged)
+
+
+def encode_state(state: Classroom) -> bytes:
+    """All of it, for a node that takes over."""
+    return _encode(state)
+
+
+def decode_state(data: bytes) -> Classroom:
+    """Raises `msgspec.DecodeError`: another version wrote it."""
+    return _state.decode(data)
+
+
+def snapshot(state: Classroom) -> bytes:
+    """What people see of it, the collections cut to `SHOWN`; `counts` has how many there are."""
+    seen: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    for name in SHOWN_FIELDS:
+        value = getattr(state, name)
+        if isinstance(value, dict) and len(value) > SHOWN:
+            counts[name] = len(value)
+            value = dict(list(value.items())[:SHOWN])
+        seen[name] = value
+    seen["counts"] = counts
+    return _encode(seen)
+
+
+class _Told(Struct, omit_defaults=True):
+    id: str
+    type: str
+    by: str
+    do: str
+    changes: tuple[Op, ...] = ()
+    refused: int = 0
+
+
+def told(logged: Logged, verdict: Verdict | None) -> Raw:
+    """A command as people see it: what it changed, or that it was refused; `None`: what it changed is known no more."""
+    do = str(type(logged.command).__struct_config__.tag)
+    if verdict is None:
+        return Raw(_encode(_Told(logged.id, "command", logged.by, do)))
+    return Raw(_encode(_Told(logged.id, "command", logged.by, do, verdict.changes, verdict.code)))
+
+
+def withheld(id: str) -> Raw:
+    """What stands in the place of a message that was refused at its offset."""
+    return Raw(_encode({"id": id, "type": "refused"}))

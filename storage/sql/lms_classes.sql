@@ -1,0 +1,102 @@
+-- name: add
+insert into classes (id, course_id, title, starts_at, ends_at, media, created_by) values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (id) do nothing
+
+-- name: lock
+select * from classes where course_id = $1 and id = $2 for update
+
+-- name: update
+update classes set title = $2, starts_at = $3, ends_at = $4, media = $5 where id = $1
+
+-- name: get
+select * from classes where course_id = $1 and id = $2
+
+-- name: list
+select * from classes
+where course_id = $1 and ($2::timestamptz is null or (starts_at, id) < ($2, $3::uuid))
+order by starts_at desc, id desc limit $4
+
+-- name: note
+update classes set started_at = coalesce(started_at, $2), ended_at = coalesce(ended_at, $3),
+    cancelled_at = coalesce(cancelled_at, $4)
+where id = $1
+
+-- name: state
+select s.state from class_states s where s.class_id = $1
+
+-- name: keep
+insert into class_states (class_id, "offset", state) values ($1, $2, $3)
+on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
+where class_states."offset" < excluded."offset"
+
+-- name: standings
+select i, course_id, role, name, seat from class_standings($1, $2)
+
+-- name: take_seats
+select i, seat, head from take_seats($1, $2, $3)
+
+-- name: give_up_seat
+delete from class_seats where class_id = $1 and user_id = $2 and "offset" = $3
+
+-- name: seats
+select s.user_id, u.name, e.role, s."offset" as seat, s.taken_at
+from class_seats s join users u on u.id = s.user_id
+join classes k on k.id = s.class_id
+left join enrollments e on e.course_id = k.course_id and e.user_id = s.user_id and e.status in ('active', 'completed')
+where s.class_id = $1 and s."offset" >= $2 and ($3::timestamptz is null or (s.taken_at, s.user_id) > ($3, $4::uuid))
+order by s.taken_at, s.user_id limit $5
+
+-- name: staff
+select user_id from enrollments where course_id = $1 and role in ('teacher', 'assistant') and status = 'active'
+
+-- name: count_seats
+select count(*) from class_seats where class_id = $1
+
+-- name: add_poll
+insert into class_polls (id, class_id, question, options, correct, anonymous, points, asked_by)
+values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing
+
+-- name: poll
+select * from class_polls where class_id = $1 and id = $2
+
+-- name: polls
+select * from class_polls where class_id = $1 order by asked_at, id
+
+-- name: cast
+select i, counts, fresh, head from cast_votes($1, $2, $3)
+
+-- name: take_back
+delete from class_votes where poll_id = $1 and user_id = $2
+
+-- name: tally
+select option, count(*) as votes from class_votes where poll_id = $1 group by option
+
+-- name: votes
+select v.user_id, u.name, v.option from class_votes v join users u on u.id = v.user_id
+where v.poll_id = $1 and ($2::uuid is null or v.user_id > $2) order by v.user_id limit $3
+
+-- name: grade
+select count(put_grade(k.course_id, 'quiz', p.id, v.user_id, case when v.option = p.correct then p.points else 0 end))
+from class_polls p join classes k on k.id = p.class_id join class_votes v on v.poll_id = p.id
+join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
+where p.id = $1 and p.correct is not null and p.points > 0
+
+-- name: attend
+select attend($1, $2, $3)
+
+-- name: attendance
+select a.user_id, u.name, a.first_at, a.last_at, a.seconds, a.joins
+from class_attendance a join users u on u.id = a.user_id
+where a.class_id = $1 and ($2::uuid is null or a.user_id > $2) order by a.user_id limit $3
+
+-- name: course_attendance
+select e.user_id, u.name, count(a.class_id) as classes, coalesce(sum(a.seconds), 0) as seconds,
+       (select count(*) from classes k where k.course_id = $1 and k.started_at is not null) as of_classes
+from enrollments e join users u on u.id = e.user_id
+left join (class_attendance a join classes k on k.id = a.class_id and k.course_id = $1) on a.user_id = e.user_id
+where e.course_id = $1 and e.role = 'student' and e.status in ('active', 'completed')
+  and ($2::uuid is null or e.user_id > $2)
+group by e.user_id, u.name order by e.user_id limit $3
+
+-- name: overdue
+select id from classes where ended_at is null and cancelled_at is null and started_at is not null and ends_at < $1 limit $2

@@ -1,0 +1,166 @@
+"""A live class, from its place in the course's timetable to its end, over two nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from loadtest.server import Server
+from tests.chat.person import Person
+from tests.classes.room import Room, lesson, scheduled, times
+from tests.invariants.rawclient import Refused
+from tests.lms.school import enrol, execute, ok, published_course, school
+
+pytestmark = pytest.mark.integration
+
+DENIED, LIMITED, BAD, TOO_MANY, NOT_FOUND, CONFLICT = 103, 106, 107, 111, 1002, 1003
+
+
+async def test_a_class_is_planned_started_held_and_ended(server: Server) -> None:
+    async with school(server, "teacher", "ann", "stranger") as (teacher, ann, stranger):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        room = await scheduled(teacher, course)
+        listed = ok(await ann.http("GET", f"/v1/courses/{course['id']}/classes"))["classes"]
+        assert [each["id"] for each in listed] == [room.id]
+        assert await stranger.refusal("class.join", class_id=room.id) == 102
+        assert await ann.refusal("class.join", class_id=room.id) == CONFLICT  # nobody has started it
+        assert await room.refusal(ann, "start") == DENIED
+        joined = await room.enter(teacher)
+        assert (joined["status"], joined["role"]) == ("in", "teacher")
+        await room.do(teacher, "start")
+        await room.enter(ann)
+        assert room.state(ann)["phase"] == "live"
+        with pytest.raises(Refused) as refused:
+            await stranger.device.subscribe(room.channel)
+        assert refused.value.code == DENIED
+        await room.do(ann, "raise_hand")
+        state = await room.seen(teacher, lambda state: ann.id in state["hands"])
+        assert state["hands"][ann.id]["name"] == "ann"
+        await room.do(teacher, "call_next")
+        state = await room.seen(ann, lambda state: state["called"])
+        assert (state["called"]["user"], state["hands"]) == (ann.id, {})
+        await room.say(ann, "Thank you")
+        assert (await teacher.device.hears(room.channel, content="Thank you"))["from_user_id"] == ann.id
+        assert await room.refusal(ann, "end") == DENIED
+        await room.do(teacher, "end")
+        await room.seen(ann, lambda state: state["phase"] == "ended")
+        with pytest.raises(Refused):
+            await room.say(ann, "Too late")
+        await ended(teacher, room)
+        assert await room.refusal(teacher, "start") == CONFLICT
+
+
+async def ended(teacher: Person, room: Room) -> None:
+    """Return when the timetable has the end: every node writes it a moment after the command."""
+    async with asyncio.timeout(10):
+        while "ended_at" not in ok(await teacher.http("GET", room.path)):
+            await asyncio.sleep(0.05)
+
+
+async def test_only_within_its_time_and_by_the_staff(server: Server) -> None:
+    async with school(server, "teacher", "helper", "ann") as (teacher, helper, ann):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        await enrol(helper, course)
+        ok(
+            await teacher.http("PUT", f"/v1/courses/{course['id']}/participants/{helper.id}", {"role": "assistant"}),
+            204,
+        )
+        early = await scheduled(teacher, course, **times(begins=timedelta(hours=1)))
+        late = await scheduled(teacher, course, **times(begins=-timedelta(hours=2)))
+        for room in (early, late):
+            await room.enter(teacher)
+            assert await room.refusal(teacher, "start") == CONFLICT
+        ok(await teacher.http("PATCH", early.path, times(begins=timedelta(minutes=10))))
+        assert await early.refusal(ann, "start") == DENIED
+        await early.do(helper, "start")
+        refused = await teacher.http("PATCH", early.path, times())
+        assert refused.status in (200, 409)  # by the row, or by the fold a moment later
+        for fields, pointer in (
+            ({"title": ""}, "/title"),
+            ({"ends_at": times(begins=-timedelta(hours=2))["ends_at"]}, "/ends_at"),
+            ({"starts_at": "2027-01-01T00:00:00"}, "/starts_at"),
+        ):
+            path = f"/v1/courses/{course['id']}/classes"
+            refused = await teacher.http("POST", path, {"title": "x", **times(), **fields})
+            assert (refused.status, refused.pointers) == (422, [pointer])
+        made = {"Idempotency-Key": "once"}
+        path, body = f"/v1/courses/{course['id']}/classes", {"title": "x", **times()}
+        one = ok(await teacher.http("POST", path, body, headers=made), 201)
+        assert ok(await teacher.http("POST", path, body, headers=made), 200)["id"] == one["id"]
+
+
+async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:
+    async with lesson(server, "ann", "ben", assistant=True) as (room, teacher, ann, ben, helper):
+        await room.do(ann, "raise_hand")
+        await room.do(ben, "raise_hand")
+        for person in (teacher, helper):
+            await room.seen(person, lambda state: len(state["hands"]) == 2)
+        assert teacher.node != helper.node
+        seen = room.state(teacher)["offset"] + 2
+        answers = await asyncio.gather(
+            *(room.do(person, "call_next", seen=seen) for person in (teacher, helper)), return_exceptions=True
+        )
+        assert [each.code for each in answers if isinstance(each, Refused)] == [CONFLICT]
+        state = await room.seen(ann, lambda state: state["called"])
+        assert (state["called"]["user"], list(state["hands"])) == (ann.id, [ben.id])
+        states = [
+            await room.seen(each, lambda one: one["called"] == state["called"]) for each in (teacher, ben, helper)
+        ]
+        assert [list(each["hands"]) for each in states] == [list(state["hands"])] * 3
+
+
+async def test_what_a_student_may_not(server: Server) -> None:
+    """Each command of the teachers, from a raw WebSocket: refused with its code, and the log has none of them."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        before = room.state(ann)["offset"]
+        user = {"user": ben.id}
+        for do, fields in TEACHERS.items():
+            fields = {name: ben.id if value == "user" else value for name, value in fields.items()}
+            assert await room.refusal(ann, do, **fields) == DENIED, do
+        assert await room.refusal(ann, "lower_hand", **user) == DENIED
+        await room.do(ben, "raise_hand")
+        assert await room.refusal(ann, "raise_hand", user=ben.id) == BAD  # nobody raises another's hand
+        assert await room.refusal(ann, "raise_hand", by=ben.id) == BAD
+        assert await room.refusal(ann, "open_poll", poll_id="x", question="x", options=["a", "b"]) == BAD
+        assert await room.refusal(ann, "no such command") == BAD
+        with pytest.raises(Refused) as refused:
+            await ann.device.publish(room.channel, {"id": str(uuid4()), "type": "command", "command": {"do": "end"}})
+        assert refused.value.code == BAD
+        state = await room.seen(teacher, lambda state: state["hands"])
+        assert list(state["hands"]) == [ben.id]
+        rows = await execute(
+            server,
+            "select count(*) from messages m join channels c on c.id = m.channel_id where c.name = $1",
+            room.channel,
+        )
+        assert rows[0][0] == before + 1
+
+
+TEACHERS: dict[str, dict[str, Any]] = {
+    "start": {},
+    "end": {},
+    "cancel": {},
+    "lock": {},
+    "lobby": {},
+    "admit": {"user": "user"},
+    "admit_all": {},
+    "kick": {"user": "user"},
+    "ban": {"user": "user"},
+    "unban": {"user": "user"},
+    "role": {"user": "user", "role": "speaker"},
+    "lower_all": {},
+    "call_next": {},
+    "mute": {"user": "user"},
+    "unmute": {"user": "user"},
+    "mute_all": {},
+    "unmute_all": {},
+    "set_lock": {"lock": "chat"},
+    "chat_rules": {"slow": 5},
+    "close_poll": {},
+}

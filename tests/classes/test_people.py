@@ -1,0 +1,174 @@
+"""Who is in a class: the lobby, locks, kicks and bans, those who come late and those who come back."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+import pytest
+
+from loadtest.server import Server
+from tests.chat.person import Person
+from tests.classes.room import Room, lesson
+from tests.invariants.rawclient import Refused
+from tests.lms.school import enrol, execute, ok
+
+pytestmark = pytest.mark.integration
+
+DENIED, UNKNOWN, BAD = 103, 102, 107
+
+
+async def new_student(server: Server, room: Room, person: Person) -> None:
+    await enrol(person, room.course)
+
+
+async def refusal_to_enter(room: Room, person: Person) -> int:
+    with pytest.raises(Refused) as refused:
+        await room.enter(person)
+    return refused.value.code
+
+
+async def test_the_lobby_holds_who_comes_until_they_are_admitted(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "ben", "cleo", "dan") as (_, _, *waiting):
+        ben, cleo, dan = waiting
+        for person in waiting:
+            await enrol(person, room.course)
+        await room.do(teacher, "lobby")
+        for person in waiting:
+            assert (await room.enter(person))["status"] == "waiting"
+            with pytest.raises(Refused) as refused:
+                await person.device.subscribe(room.channel)
+            assert refused.value.code == DENIED
+        await teacher.device.hears(room.channel, type="lobby")
+        page = await teacher.rpc("class.people", class_id=room.id, waiting=True)
+        assert [each["user"] for each in page["people"]] == [each.id for each in waiting]
+        assert await ann.refusal("class.people", class_id=room.id, waiting=True) == DENIED
+        await room.do(teacher, "admit", user=ben.id)
+        await ben.hears(ben.channel, type="class_admitted")
+        assert (await room.enter(ben))["status"] == "in"
+        assert (await room.enter(cleo))["status"] == "waiting"
+        await room.do(teacher, "admit_all")
+        await cleo.hears(cleo.channel, type="class_admitted")
+        for person in (cleo, dan):
+            assert (await room.enter(person))["status"] == "in"
+        people = (await teacher.rpc("class.people", class_id=room.id))["people"]
+        assert {each["user"] for each in people} == {each.id for each in (teacher, ann, *waiting)}
+
+
+async def test_a_lobby_that_is_opened_lets_everybody_in(server: Server) -> None:
+    async with lesson(server) as (room, teacher), lesson(server, "ben") as (_, _, ben):
+        await enrol(ben, room.course)
+        await room.do(teacher, "lobby")
+        assert (await room.enter(ben))["status"] == "waiting"
+        await room.do(teacher, "lobby", on=False)
+        await ben.hears(ben.channel, type="class_admitted")
+        assert (await room.enter(ben))["status"] == "in"
+
+
+async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "ben") as (_, _, ben):
+        await enrol(ben, room.course)
+        await room.do(teacher, "lock")
+        assert await refusal_to_enter(room, ben) == DENIED
+        await ann.device.cut_and_return()
+        await room.seen(ann, lambda state: state["locked"])
+        assert (await ann.rpc("class.join", class_id=room.id))["status"] == "in"
+        await room.do(teacher, "lock", on=False)
+        await room.enter(ben)
+
+
+async def test_a_kick_ends_every_device_and_a_ban_lasts(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann):
+        other = await ann.another_device(node=0)
+        await room.enter(ann, other)
+        await room.do(teacher, "kick", user=ann.id)
+        for device in (ann.device, other):
+            await device.is_out(room.channel)
+        with pytest.raises(Refused) as refused:
+            await other.subscribe(room.channel)
+        assert refused.value.code == DENIED
+        assert await ann.refusal("class.react", class_id=room.id, emoji="👍") == DENIED
+        await room.enter(ann)  # once more, by the door
+        await room.do(ann, "raise_hand")
+        await room.do(teacher, "ban", user=ann.id)
+        await ann.device.is_out(room.channel)
+        assert await refusal_to_enter(room, ann) == DENIED
+        await room.do(teacher, "unban", user=ann.id)
+        await room.enter(ann)
+
+
+async def test_whoever_leaves_the_course_is_out_of_its_class(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann):
+        ok(await teacher.http("DELETE", f"/v1/courses/{room.course['id']}/participants/{ann.id}"), 204)
+        await ann.device.is_out(room.channel)
+        assert await refusal_to_enter(room, ann) == UNKNOWN
+        assert await room.refusal(ann, "raise_hand") == UNKNOWN
+
+
+async def test_who_comes_late_or_comes_back_sees_what_is(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(ben, "raise_hand")
+        await room.do(teacher, "mute", user=ann.id)
+        await room.seen(ann, lambda state: ann.id in state["muted"])
+        ann.device.cut()
+        await room.say(teacher, "While Ann is away")
+        await room.do(teacher, "call_next")
+        await room.do(teacher, "set_lock", lock="screen")
+        await ann.device.until(lambda: ann.device.connects == 2)
+        await room.seen(ann, lambda state: state["locks"])
+        await ann.device.hears(room.channel, content="While Ann is away")
+        late = await ben.another_device(node=0)
+        await room.enter(ben, late)
+        for device in (ann.device, late):
+            state = room.state(device)
+            assert state["called"]["user"] == ben.id
+            assert (list(state["hands"]), list(state["muted"]), list(state["locks"])) == ([], [ann.id], ["screen"])
+            assert not device.subscriptions[room.channel].faults
+
+
+async def test_a_role_is_given_and_taken(server: Server) -> None:
+    async with lesson(server, "ann", assistant=True) as (room, teacher, ann, helper):
+        await room.do(teacher, "set_lock", lock="camera")
+        assert await room.refusal(ann, "publish", peer="p", tracks=["camera"]) == DENIED
+        assert await room.refusal(helper, "role", user=ann.id, role="assistant") == DENIED
+        await room.do(helper, "role", user=ann.id, role="speaker")
+        await room.do(ann, "publish", peer="p", tracks=["camera"])
+        await room.do(teacher, "role", user=ann.id, role="observer")
+        state = await room.seen(teacher, lambda state: state["roles"] == {ann.id: "observer"})
+        assert state["sending"] == {}
+        with pytest.raises(Refused):
+            await room.say(ann, "I only watch")
+        assert (await ann.rpc("class.join", class_id=room.id))["role"] == "observer"
+
+
+async def test_seats_are_one_a_person_however_many_join_at_once(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, *others):
+        devices = [await person.another_device(node) for person in others for node in (0, 1)]
+        await asyncio.gather(*(device.rpc("class.join", class_id=room.id) for device in devices for _ in range(5)))
+        rows = await execute(server, "select user_id from class_seats where class_id = $1::text::uuid", room.id)
+        assert sorted(str(row[0]) for row in rows) == sorted(each.id for each in (teacher, *others))
+
+
+async def test_pages_of_people_have_everybody_once(server: Server) -> None:
+    async with lesson(server, "ann") as (room, _, ann):
+        await execute(
+            server,
+            "with made as (insert into users (id, email, name, password_hash, role)"
+            " select gen_random_uuid(), gen_random_uuid() || '@x', 'p', 'x', 'student'"
+            " from generate_series(1, 450) returning id), enrolled as (insert into enrollments (user_id, course_id)"
+            ' select id, $2::text::uuid from made) insert into class_seats (class_id, user_id, "offset")'
+            " select $1::text::uuid, id, 2 from made",
+            room.id,
+            room.course["id"],
+        )
+        found: list[str] = []
+        after = None
+        while True:
+            page = await ann.rpc("class.people", class_id=room.id, after=after)
+            assert (page["count"], len(page["people"]) <= 200) == (452, True)
+            found += [each["user"] for each in page["people"]]
+            if not (after := page.get("next")):
+                break
+        assert (len(found), len(set(found))) == (452, 452)
+        assert await ann.refusal("class.people", class_id=room.id, limit=201) == BAD
+        assert await ann.refusal("class.people", class_id=str(uuid.uuid4())) == UNKNOWN

@@ -1,0 +1,234 @@
+"""What is said and asked in a class: chat, private words, reactions, signals, polls and quizzes, and who was there."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from uuid import uuid4
+
+import pytest
+
+from loadtest.server import Server
+from tests.chat.person import Person
+from tests.classes.room import Room, lesson
+from tests.invariants.rawclient import Refused
+from tests.lms.school import execute, ok
+
+pytestmark = pytest.mark.integration
+
+UNKNOWN, DENIED, LIMITED, BAD, TOO_MANY, NOT_FOUND, CONFLICT = 102, 103, 106, 107, 111, 1002, 1003
+
+
+async def refusal(room: Room, person: Person, content: str) -> int:
+    with pytest.raises(Refused) as refused:
+        await room.say(person, content)
+    return refused.value.code
+
+
+async def test_a_locked_chat_is_locked_on_every_node(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.say(ann, "Before")
+        await room.do(teacher, "set_lock", lock="chat")
+        assert await refusal(room, ann, "After") == DENIED
+        assert await refusal(room, ben, "After") == DENIED
+        await room.say(teacher, "Listen")
+        await ann.device.hears(room.channel, content="Listen")
+        history = (await ben.device.ask(history={"channel": room.channel, "limit": 100}))["publications"]
+        said = [each["data"].get("content") for each in history]
+        assert [each for each in said if each] == ["Before", "Listen"]
+        assert not any("tea" in str(each.get("command", "")) for each in history)  # commands are not shown as logged
+
+
+async def test_a_message_that_a_lock_overtook_is_seen_by_nobody(server: Server) -> None:
+    """Many say something on one node while the chat is locked on the other: the log decides, everywhere alike."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        assert {teacher.node, ann.node} == {0, 1}
+        says = [asyncio.ensure_future(room.say(ann, f"{i}")) for i in range(20)]
+        await room.do(teacher, "set_lock", lock="chat")
+        says += [asyncio.ensure_future(room.say(ann, f"{i}")) for i in range(20, 40)]
+        results = await asyncio.gather(*says, return_exceptions=True)
+        accepted = {f"{i}" for i, each in enumerate(results) if each is None}
+        assert all(isinstance(each, Refused) and each.code == DENIED for each in results if each is not None)
+        assert "39" not in accepted
+        end = str(uuid4())
+        await room.say(teacher, end)
+        for person in (teacher, ann, ben):
+            await person.device.hears(room.channel, content=end)
+            heard = [each for each in person.device.heard(room.channel) if each.get("type") == "text"]
+            assert {each["content"] for each in heard} == accepted | {end}
+        history = (await ben.device.ask(history={"channel": room.channel, "limit": 1000}))["publications"]
+        assert {each["data"]["content"] for each in history if "content" in each["data"]} == accepted | {end}
+
+
+async def test_slow_mode_and_private_mode(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(teacher, "chat_rules", slow=3600)
+        await room.say(ann, "First")
+        assert await refusal(room, ann, "Second") == TOO_MANY
+        await room.say(ben, "Mine")
+        await room.do(teacher, "chat_rules", private=True)
+        assert await refusal(room, ann, "To all") == DENIED
+        await ann.rpc("class.whisper", class_id=room.id, content="To the teachers")
+        heard = await teacher.hears(teacher.channel, type="class_whisper")
+        assert (heard["from"], heard["content"], heard["name"]) == (ann.id, "To the teachers", "ann")
+        assert await ann.refusal("class.whisper", class_id=room.id, to=ben.id, content="psst") == DENIED
+        await teacher.rpc("class.whisper", class_id=room.id, to=ann.id, content="Yes?")
+        await ann.hears(ann.channel, type="class_whisper", content="Yes?")
+        await ben.device.in_step()
+        for person in (teacher, ann, ben):  # not in the class's channel, and with nobody else
+            assert not [each for each in person.device.heard(room.channel) if each.get("type") == "class_whisper"]
+        assert not [each for each in ben.device.heard(ben.channel) if each.get("type") == "class_whisper"]
+        assert await ann.refusal("class.whisper", class_id=room.id, to=str(uuid4()), content="x") == NOT_FOUND
+        assert await ann.refusal("class.whisper", class_id=room.id, content=" ") == BAD
+        assert await ann.refusal("class.whisper", class_id=room.id, content="x" * 4001) == BAD
+
+
+async def test_reactions_are_counted_together(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await asyncio.gather(
+            *(each.rpc("class.react", class_id=room.id, emoji="👍") for each in (ann, ben) for _ in range(25))
+        )
+
+        def counted() -> int:
+            heard = teacher.device.heard(room.channel)
+            return sum(each["counts"]["👍"] for each in heard if each.get("type") == "reactions")
+
+        await teacher.device.until(lambda: counted() == 50)
+        heard = [each for each in teacher.device.heard(room.channel) if each.get("type") == "reactions"]
+        assert len(heard) < 20
+        assert await ann.refusal("class.react", class_id=room.id, emoji="no emoji") == BAD
+
+
+async def test_a_signal_reaches_its_addressee_alone(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben), lesson(server, "eve") as (_, other, eve):
+        signal = {"class_id": room.id, "peer": "page-a", "to_peer": "page-t", "data": {"sdp": "v=0"}}
+        assert await ann.refusal("class.signal", to=ben.id, **signal) == DENIED  # neither sends anything
+        await room.do(teacher, "publish", peer="page-t", tracks=["camera", "microphone"])
+        await room.seen(ann, lambda state: state["sending"].get(teacher.id, {}).get("peer") == "page-t")
+        await ann.rpc("class.signal", to=teacher.id, **signal)
+        heard = await teacher.hears(teacher.channel, type="class_signal")
+        assert heard == {
+            "type": "class_signal",
+            "class_id": room.id,
+            "from": ann.id,
+            "peer": "page-a",
+            "to_peer": "page-t",
+            "data": {"sdp": "v=0"},
+        }
+        assert await ann.refusal("class.signal", to=eve.id, **signal) == NOT_FOUND  # outside
+        assert await eve.refusal("class.signal", to=teacher.id, **signal) == UNKNOWN
+        assert await ann.refusal("class.signal", to=teacher.id, **{**signal, "data": "x" * 33_000}) == LIMITED
+        await ben.device.in_step()
+        everything = [
+            each
+            for person in (ann, ben, other)
+            for channel in person.device.given
+            for each in person.device.heard(channel)
+        ]
+        assert not [each for each in everything if each.get("type") == "class_signal"]
+        history = (await teacher.device.ask(history={"channel": teacher.channel, "limit": 100})).get("publications", ())
+        assert not [each for each in history if each["data"].get("type") == "class_signal"]
+
+
+async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> None:
+    async with lesson(server, "ann", "ben", "cleo") as (room, teacher, ann, ben, cleo):
+        asked = {"question": "2 + 2?", "options": ["3", "4", "5"], "correct": 1, "anonymous": False, "points": 2}
+        assert await ann.refusal("class.poll", class_id=room.id, **asked) == DENIED
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        state = await room.seen(ann, lambda state: state["poll"])
+        assert (state["poll"]["options"], "correct" in state["poll"]) == (["3", "4", "5"], False)
+        vote = {"class_id": room.id, "poll_id": poll}
+        await asyncio.gather(*(ann.rpc("class.vote", option=1, **vote) for _ in range(5)))
+        assert await ann.refusal("class.vote", option=2, **vote) == CONFLICT
+        assert await ann.refusal("class.vote", option=3, **vote) == BAD
+        await ben.rpc("class.vote", option=0, **vote)
+        await cleo.device.hears(room.channel, type="votes", counts=[1, 1, 0])
+        assert "correct" not in await ann.rpc("class.results", **vote)
+        await room.do(teacher, "close_poll")
+        assert await cleo.refusal("class.vote", option=1, **vote) == CONFLICT
+        results = await teacher.rpc("class.results", **vote)
+        assert (results["counts"], results["total"], results["correct"]) == ([1, 1, 0], 2, 1)
+        assert sorted(results["votes"]) == sorted([[ann.id, "ann", 1], [ben.id, "ben", 0]])
+        assert (await ann.rpc("class.results", **vote))["correct"] == 1
+        assert "votes" not in await ann.rpc("class.results", **vote)
+        assert await grades(teacher, room, poll, 2) == {ann.id: 2, ben.id: 0}
+
+
+async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str, float]:
+    """What the gradebook has of a quiz, once it has so many lines."""
+    async with asyncio.timeout(10):
+        while True:
+            book = ok(await teacher.http("GET", f"/v1/courses/{room.course['id']}/gradebook"))
+            lines = {each["student_id"]: each["points"][poll] for each in book["students"] if poll in each["points"]}
+            if len(lines) >= most:
+                return lines
+            await asyncio.sleep(0.05)
+
+
+async def test_an_anonymous_poll_names_nobody(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann):
+        asked = {"question": "Too fast?", "options": ["yes", "no"]}
+        for wrong, pointer in (
+            ({"options": ["one"]}, "/options"),
+            ({"question": ""}, "/question"),
+            ({"correct": 2}, "/correct"),
+            ({"points": 3}, "/points"),
+        ):
+            with pytest.raises(Refused) as refused:
+                await teacher.rpc("class.poll", class_id=room.id, **{**asked, **wrong})
+            assert (refused.value.code, pointer in str(refused.value)) == (BAD, True)
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        assert await teacher.refusal("class.poll", class_id=room.id, **asked) == CONFLICT
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
+        results = await teacher.rpc("class.results", class_id=room.id, poll_id=poll)
+        assert (results["counts"], "votes" in results) == ([1, 0], False)
+
+
+async def test_who_was_there_and_for_how_long(server: Server) -> None:
+    async with lesson(server, "ann", "=ben") as (room, teacher, ann, ben):
+        await noted(server, room, 3)
+        await back_by(server, room, ann, 40)
+        await ann.device.cut_and_return()  # within the minute: she was not away
+        await back_by(server, room, ben, 600)
+        await ben.device.cut_and_return()
+        await noted(server, room, 3, joins={ben.id: 2})
+        await room.do(teacher, "end")
+        lines = ok(await teacher.http("GET", f"{room.path}/attendance"))["attendance"]
+        by_user = {each["user_id"]: each for each in lines}
+        assert by_user[ann.id]["joins"] == 1 and 40 <= by_user[ann.id]["seconds"] < 100
+        assert by_user[ben.id]["joins"] == 2 and by_user[ben.id]["seconds"] < 60
+        assert (await ann.http("GET", f"{room.path}/attendance")).status == 403
+        table = await teacher.http("GET", f"{room.path}/attendance.csv")
+        rows = list(csv.DictReader(io.StringIO(table.content.decode())))
+        assert {each["name"] for each in rows} == {"teacher", "ann", "'=ben"}
+        course = ok(await teacher.http("GET", f"/v1/courses/{room.course['id']}/attendance"))["attendance"]
+        assert {(each["user_id"], each["classes"], each["of_classes"]) for each in course} == {
+            (ann.id, 1, 1),
+            (ben.id, 1, 1),
+        }
+
+
+async def back_by(server: Server, room: Room, person: Person, seconds: int) -> None:
+    """Move what is known of somebody into the past."""
+    await execute(
+        server,
+        "update class_attendance set first_at = first_at - make_interval(secs => $3),"
+        " last_at = last_at - make_interval(secs => $3) where class_id = $1::text::uuid and user_id = $2::text::uuid",
+        room.id,
+        person.id,
+        seconds,
+    )
+
+
+async def noted(server: Server, room: Room, people: int, joins: dict[str, int] | None = None) -> None:
+    """Return when the attendance has so many lines, and those with so many joins."""
+    async with asyncio.timeout(10):
+        while True:
+            rows = await execute(
+                server, "select user_id, joins from class_attendance where class_id = $1::text::uuid", room.id
+            )
+            found = {str(row[0]): row[1] for row in rows}
+            if len(found) == people and all(found[user] == number for user, number in (joins or {}).items()):
+                return
+            await asyncio.sleep(0.05)
