@@ -127,6 +127,12 @@ async def test_the_same_target_twice(server: Server) -> None:
         assert (await new_link(ann, f"{url}/x", reuse=True))["code"] != code
         # One that somebody wants with a password is another.
         assert (await new_link(ann, url, reuse=True, password="x"))["code"] != first["code"]
+        for number, fields in enumerate(({"password": "x"}, {"max_visits": 1}, {"expires_at": "2090-01-01T00:00:00Z"})):
+            target = f"{url}/{number}"
+            plain = await new_link(ann, target, reuse=True)
+            assert (await new_link(ann, target, reuse=True, **fields))["code"] != plain["code"]
+            limited = await new_link(ann, f"{target}/limited", reuse=True, **fields)
+            assert (await new_link(ann, f"{target}/limited", reuse=True))["code"] != limited["code"]
 
 
 async def test_a_request_that_comes_again(server: Server) -> None:

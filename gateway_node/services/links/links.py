@@ -187,7 +187,7 @@ class Links:
         once = None
         if key and origin.user_id is not None:  # nobody's keys would be everybody's
             once = uuid5(origin.user_id, f"link {key}")
-        elif fields.reuse:
+        elif fields.reuse and (expires_at, fields.max_visits, password) == (None, None, None):
             once = uuid5(origin.user_id or NOBODY, f"link to {url}")
         return NewLink(
             *(number, code or self._codes.code(number), url, origin.user_id, title, tags, expires_at),
