@@ -169,6 +169,8 @@ async def test_many_at_once(server: Server) -> None:
         assert [line["status"] for line in again["results"]] == [200, 200, 422, 409, 422, 422, 422, 200]
         for wrong in ([], [{"url": TARGET}] * 1001):
             assert (await ann.http("POST", "/v1/links/bulk", {"links": wrong})).status == 422
+        secrets = [{"url": TARGET, "password": f"secret {n}"} for n in range(70)]  # more than may wait to be hashed
+        assert ok(await ann.http("POST", "/v1/links/bulk", {"links": secrets}))["created"] == 70
         thousand = ok(await ann.http("POST", "/v1/links/bulk", {"links": [{"url": TARGET}] * 1000}))
         assert thousand["created"] == 1000
         assert len({line["link"]["code"] for line in thousand["results"]}) == 1000

@@ -156,19 +156,18 @@ class Links:
             raise codes.BAD_REQUEST.at("/links", f"1 to {MAX_BULK} links are wanted")
         await self._creations.spend(str(origin.user_id), len(lines))
 
-        async def one(
-            number: int, line: NewLinkFields | codes.CommandError
-        ) -> tuple[LinkView, bool] | codes.CommandError:
+        async def one(number: int, line: NewLinkFields | codes.CommandError) -> tuple[LinkView, bool]:
             if isinstance(line, codes.CommandError):
-                return line
-            try:
-                return await self._create(origin, line, f"{key} {number}" if key else "")
-            except codes.CommandError as error:
-                if error.temporary:
-                    raise
-                return error
+                raise line
+            return await self._create(origin, line, f"{key} {number}" if key else "")
 
-        return await asyncio.gather(*(one(number, line) for number, line in enumerate(lines)))
+        made = await asyncio.gather(*(one(*line) for line in enumerate(lines)), return_exceptions=True)
+        results: list[tuple[LinkView, bool] | codes.CommandError] = []
+        for each in made:  # all have ended: nothing is made after the answer
+            if isinstance(each, BaseException) and (not isinstance(each, codes.CommandError) or each.temporary):
+                raise each
+            results.append(each)
+        return results
 
     async def _create(self, origin: Origin, fields: NewLinkFields, key: str) -> tuple[LinkView, bool]:
         new = await self._checked(origin, fields, key)
