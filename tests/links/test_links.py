@@ -231,6 +231,8 @@ async def test_qr_codes(server: Server) -> None:
         assert (png.status, png.headers["content-type"]) == (200, "image/png")
         assert png.content.startswith(b"\x89PNG\r\n")
         assert (await ann.http("GET", f"/v1/links/{link['code']}/qr.png?scale=99")).status == 400
+        long = {"Host": "x" * 5000}
+        assert (await ann.http("GET", f"/v1/links/{link['code']}/qr.svg", headers=long)).status == 400
 
 
 async def test_keys_of_programs(server: Server) -> None:
