@@ -224,6 +224,27 @@ async def test_links_that_decide_are_not_let_through_by_a_cache(nodes: Nodes, da
     assert all(near.start is None and near.entry.url == "" for near in found.values())
 
 
+async def test_a_target_that_was_blocked_since(
+    redis_url: str, redis: Redis, nodes: Nodes, database: CountingDatabase
+) -> None:
+    """Redis has it as it was before the operator's list had its domain: nobody is led there any more."""
+    assert await leads(nodes.new()) == OLD
+    pipe = Pipe(redis_url)
+    cache = LinkCache(pipe, LinkStore(database), Targets(blocked=frozenset({"example.org"})), redirect_to(302))
+    near = await cache.get("a")
+    assert (near.entry.kind, near.start) == ("disabled", None)
+    await cache.close()
+    await pipe.close()
+
+
+async def test_long_targets_fill_no_memory(nodes: Nodes, database: CountingDatabase) -> None:
+    cache, long = nodes.new(), "https://example.org/" + "x" * 8000
+    await retarget(database, long)
+    assert await leads(cache) == await leads(cache) == long
+    assert database.looks == 1  # Redis has it
+    assert not cache.near
+
+
 async def test_a_change_whose_answer_was_lost(nodes: Nodes, database: CountingDatabase) -> None:
     """It is committed, but nobody here knows: the caches must not go on with what was before."""
 
