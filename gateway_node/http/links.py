@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from litestar import Request, Response, Router, delete, get, patch, post
 from litestar.connection import ASGIConnection
+from litestar.exceptions import ClientException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Raw, Struct
@@ -34,6 +35,7 @@ from realtime import codes
 from realtime.pointers import locate
 
 T = TypeVar("T")
+MAX_HOST = 260  # characters: a name of 253 (RFC 1035) and a port
 
 After = Annotated[str | None, QueryParameter(name="after", max_length=2048, description="`next` of the page before.")]
 Words = Annotated[
@@ -74,6 +76,8 @@ async def authorise(connection: ASGIConnection[Any, Any, Any, Any], handler: Bas
     """
     services: Services = connection.app.state.services
     host = connection.headers.get("host", "")
+    if len(host) > MAX_HOST:  # it is in the answer, and a QR code holds no more than 2,331 bytes
+        raise ClientException("the Host header is too long")
     base = services.links.base or f"{connection.scope['scheme']}://{host}"
     user_id: UUID | None = None
     if "authorization" in connection.headers or not (services.links.anonymous and handler.opt.get("anonymous")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,17 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway_node.http.redirects import redirect_to
+from gateway_node.limits import Buckets, Limit
+from gateway_node.passwords import Passwords
 from gateway_node.services.links import cache as caching
 from gateway_node.services.links.cache import FRESH, MARK, TTL, LinkCache, key
+from gateway_node.services.links.code import Codes
+from gateway_node.services.links.links import LinkFields, Links, Origin
 from gateway_node.services.links.target import Targets
 from presence import Pipe
-from storage.database import Database
-from storage.links.links import LinkStore
+from realtime import codes
+from storage.database import Database, DatabaseUnavailable
+from storage.links.links import LinkChange, LinkStore
 
 pytestmark = pytest.mark.integration
 
@@ -216,3 +222,49 @@ async def test_links_that_decide_are_not_let_through_by_a_cache(nodes: Nodes, da
         "off": "disabled",
     }
     assert all(near.start is None and near.entry.url == "" for near in found.values())
+
+
+async def test_a_target_that_was_blocked_since(
+    redis_url: str, redis: Redis, nodes: Nodes, database: CountingDatabase
+) -> None:
+    """Redis has it as it was before the operator's list had its domain: nobody is led there any more."""
+    assert await leads(nodes.new()) == OLD
+    pipe = Pipe(redis_url)
+    cache = LinkCache(pipe, LinkStore(database), Targets(blocked=frozenset({"example.org"})), redirect_to(302))
+    near = await cache.get("a")
+    assert (near.entry.kind, near.start) == ("disabled", None)
+    await cache.close()
+    await pipe.close()
+
+
+async def test_long_targets_fill_no_memory(nodes: Nodes, database: CountingDatabase) -> None:
+    cache, long = nodes.new(), "https://example.org/" + "x" * 8000
+    await retarget(database, long)
+    assert await leads(cache) == await leads(cache) == long
+    assert database.looks == 1  # Redis has it
+    assert not cache.near
+
+
+async def test_a_change_whose_answer_was_lost(nodes: Nodes, database: CountingDatabase) -> None:
+    """It is committed, but nobody here knows: the caches must not go on with what was before."""
+
+    class Unlucky(LinkStore):
+        @asynccontextmanager
+        async def changing(self, code: str) -> AsyncIterator[LinkChange | None]:
+            async with super().changing(code) as change:
+                yield change
+            raise DatabaseUnavailable("the connection ended")
+
+    cache, other = nodes.new(), nodes.new()
+    assert await leads(cache) == await leads(other) == OLD
+    limit = Limit(Buckets(None), "links", 0)
+    passwords = Passwords()
+    links = Links(Unlucky(database), cache, passwords, Targets(), makes=Codes("secret"), creations=limit)
+    admin = Origin(None, "https://go.example.org", "go.example.org", is_admin=True)
+    with pytest.raises(codes.CommandError):
+        await links.update(admin, "a", LinkFields(url=NEW), lambda version: None)
+    assert await leads(cache) == await leads(other) == NEW
+    with pytest.raises(codes.CommandError):
+        await links.delete(admin, "a")
+    assert (await cache.get("a")).entry.kind == (await other.get("a")).entry.kind == "deleted"
+    passwords.close()

@@ -127,6 +127,12 @@ async def test_the_same_target_twice(server: Server) -> None:
         assert (await new_link(ann, f"{url}/x", reuse=True))["code"] != code
         # One that somebody wants with a password is another.
         assert (await new_link(ann, url, reuse=True, password="x"))["code"] != first["code"]
+        for number, fields in enumerate(({"password": "x"}, {"max_visits": 1}, {"expires_at": "2090-01-01T00:00:00Z"})):
+            target = f"{url}/{number}"
+            plain = await new_link(ann, target, reuse=True)
+            assert (await new_link(ann, target, reuse=True, **fields))["code"] != plain["code"]
+            limited = await new_link(ann, f"{target}/limited", reuse=True, **fields)
+            assert (await new_link(ann, f"{target}/limited", reuse=True))["code"] != limited["code"]
 
 
 async def test_a_request_that_comes_again(server: Server) -> None:
@@ -163,6 +169,8 @@ async def test_many_at_once(server: Server) -> None:
         assert [line["status"] for line in again["results"]] == [200, 200, 422, 409, 422, 422, 422, 200]
         for wrong in ([], [{"url": TARGET}] * 1001):
             assert (await ann.http("POST", "/v1/links/bulk", {"links": wrong})).status == 422
+        secrets = [{"url": TARGET, "password": f"secret {n}"} for n in range(70)]  # more than may wait to be hashed
+        assert ok(await ann.http("POST", "/v1/links/bulk", {"links": secrets}))["created"] == 70
         thousand = ok(await ann.http("POST", "/v1/links/bulk", {"links": [{"url": TARGET}] * 1000}))
         assert thousand["created"] == 1000
         assert len({line["link"]["code"] for line in thousand["results"]}) == 1000
@@ -223,6 +231,8 @@ async def test_qr_codes(server: Server) -> None:
         assert (png.status, png.headers["content-type"]) == (200, "image/png")
         assert png.content.startswith(b"\x89PNG\r\n")
         assert (await ann.http("GET", f"/v1/links/{link['code']}/qr.png?scale=99")).status == 400
+        long = {"Host": "x" * 5000}
+        assert (await ann.http("GET", f"/v1/links/{link['code']}/qr.svg", headers=long)).status == 400
 
 
 async def test_keys_of_programs(server: Server) -> None:

@@ -45,6 +45,13 @@ def test_a_look_alike_shows_itself() -> None:
         *("http://x.internal/", "https://evil.example", "https://www.EVIL.example./x", "https://a.b.evil.example"),
         *("https://me.example:8000/s/abc", "https://go.example.org/s/abc", "https://example.org/" + "x" * MAX_URL),
         "https://example.org/" + "ü" * (MAX_URL // 3),
+        # IPv4 within IPv6: translated (RFC 6052), compatible (RFC 4291), and what was site-local.
+        *("http://[64:ff9b::10.0.0.1]", "http://[::127.0.0.1]", "http://[::ffff:0:10.0.0.1]", "http://[fec0::1]"),
+        *("http://localhost.localdomain", "http://１２７.1", "http://0177.0.0.1./"),  # noqa: RUF001
+        # Short links of this server, in other words.
+        *("https://go.example.org./s/x", "https://go.example.org/%73/x", "https://go.example.org/s%2Fx"),
+        *("https://go.example.org//s/x", "https://go.example.org/x/..//s//x"),
+        *("http://go.example.org:443/s/x", "https://me.example.:8000/s/x"),
     ],
 )
 def test_what_no_link_leads_to(url: str) -> None:
@@ -54,8 +61,15 @@ def test_what_no_link_leads_to(url: str) -> None:
     assert refused.value.code == codes.BAD_REQUEST.code
 
 
+@pytest.mark.parametrize("host", ["me.example", "me.example:80", "me.example:443", "ME.example."])
+def test_a_short_link_of_this_server_whatever_its_port_is_called(host: str) -> None:
+    with pytest.raises(codes.CommandError):
+        RULES.check("https://me.example/s/x", host=host)
+
+
 def test_other_pages_of_this_server_are_fine() -> None:
     assert RULES.check("https://me.example:8000/docs", host="me.example:8000")
+    assert RULES.check("https://me.example/s/x", host="[::1")  # a Host that is none
 
 
 def test_private_addresses_by_setting() -> None:
@@ -65,6 +79,7 @@ def test_private_addresses_by_setting() -> None:
 
 def test_a_domain_that_was_fine_once() -> None:
     assert RULES.blocks("https://www.evil.example/x")
+    assert RULES.blocks("https://evil.example./x")
     assert not RULES.blocks("https://notevil.example/x")
 
 

@@ -32,6 +32,7 @@ TTL = 86400  # s in Redis
 FRESH = 60.0  # s
 MARK = 10  # s: longer than a statement and its way to Redis; until then a changed link is read from PostgreSQL
 NEAR = 8192  # links that a node remembers, about 1.5 KB each
+MAX_NEAR_URL = 2048  # bytes: longer targets are in Redis only, or 8,192 of them would take 130 MB of each node
 NEAR_TTL = 5.0  # s
 MISSING_TTL = 2.0  # s
 MAX_UNTOLD = 100_000  # changed codes that wait for a Redis that is away
@@ -132,6 +133,8 @@ class LinkCache:
             return None
         if entry is None:
             return None
+        if self._targets.blocks(entry.url):  # since it was cached
+            entry = Entry(entry.at, "", "disabled", entry.expires_at)
         if time.time() - entry.at > FRESH:
             self._fetch(code, replace=True)
         return self._remember(code, entry, changes)
@@ -172,7 +175,7 @@ class LinkCache:
             start = self._answer(entry.url, ends - now)
             until = min(until, ends)
         near = Near(code, entry, until, start)
-        if changes == self._changes:
+        if changes == self._changes and len(entry.url) <= MAX_NEAR_URL:
             self.near.pop(code, None)
             self.near[code] = near
             if len(self.near) > NEAR:

@@ -7,7 +7,8 @@ another's, 1003 for a code that is taken, 100 while PostgreSQL is away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid5
@@ -25,7 +26,7 @@ from gateway_node.services.links.target import Targets
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import printable
 from realtime import codes
-from storage.links.links import Link, LinkStore, NewLink
+from storage.links.links import Link, LinkChange, LinkStore, NewLink
 
 MAX_TITLE = 255  # characters
 MAX_TAGS = 20
@@ -155,19 +156,18 @@ class Links:
             raise codes.BAD_REQUEST.at("/links", f"1 to {MAX_BULK} links are wanted")
         await self._creations.spend(str(origin.user_id), len(lines))
 
-        async def one(
-            number: int, line: NewLinkFields | codes.CommandError
-        ) -> tuple[LinkView, bool] | codes.CommandError:
+        async def one(number: int, line: NewLinkFields | codes.CommandError) -> tuple[LinkView, bool]:
             if isinstance(line, codes.CommandError):
-                return line
-            try:
-                return await self._create(origin, line, f"{key} {number}" if key else "")
-            except codes.CommandError as error:
-                if error.temporary:
-                    raise
-                return error
+                raise line
+            return await self._create(origin, line, f"{key} {number}" if key else "")
 
-        return await asyncio.gather(*(one(number, line) for number, line in enumerate(lines)))
+        made = await asyncio.gather(*(one(*line) for line in enumerate(lines)), return_exceptions=True)
+        results: list[tuple[LinkView, bool] | codes.CommandError] = []
+        for each in made:  # all have ended: nothing is made after the answer
+            if isinstance(each, BaseException) and (not isinstance(each, codes.CommandError) or each.temporary):
+                raise each
+            results.append(each)
+        return results
 
     async def _create(self, origin: Origin, fields: NewLinkFields, key: str) -> tuple[LinkView, bool]:
         new = await self._checked(origin, fields, key)
@@ -187,7 +187,7 @@ class Links:
         once = None
         if key and origin.user_id is not None:  # nobody's keys would be everybody's
             once = uuid5(origin.user_id, f"link {key}")
-        elif fields.reuse:
+        elif fields.reuse and (expires_at, fields.max_visits, password) == (None, None, None):
             once = uuid5(origin.user_id or NOBODY, f"link to {url}")
         return NewLink(
             *(number, code or self._codes.code(number), url, origin.user_id, title, tags, expires_at),
@@ -303,31 +303,35 @@ class Links:
             changes["max_visits"] = fields.max_visits
         if fields.password is not UNSET:
             changes["password_hash"] = await self._hashed(fields.password)
-        with database():
-            async with self._store.changing(code) as change:
-                if change is None or not _may(origin, change.link):
-                    raise NO_LINK("there is no such link")
-                check(change.link.version)
-                if fields.disabled is not UNSET and fields.disabled != (change.link.disabled_at is not None):
-                    changes["disabled_at"] = datetime.now(UTC) if fields.disabled else None
-                if changes:
-                    changed = msgspec.structs.replace(change.link, **changes)
-                    if not _is_same_to_all(change.link, changed):
-                        changed = msgspec.structs.replace(changed, origin=None)
-                    await change.update(changed)
-                link = change.link
-        await self._cache.forget([code])
-        return self.view(origin, link)
+        async with self._changing(origin, code) as change:
+            check(change.link.version)
+            if fields.disabled is not UNSET and fields.disabled != (change.link.disabled_at is not None):
+                changes["disabled_at"] = datetime.now(UTC) if fields.disabled else None
+            if changes:
+                changed = msgspec.structs.replace(change.link, **changes)
+                if not _is_same_to_all(change.link, changed):
+                    changed = msgspec.structs.replace(changed, origin=None)
+                await change.update(changed)
+        return self.view(origin, change.link)
 
     async def delete(self, origin: Origin, code: str) -> None:
         """Its code will not lead anywhere else; its target and its clicks are forgotten."""
         await self.own(origin, code)
-        with database():
-            async with self._store.changing(code) as change:
-                if change is None or not _may(origin, change.link):
-                    raise NO_LINK("there is no such link")
-                await change.delete()
-        await self._cache.forget([code])
+        async with self._changing(origin, code) as change:
+            await change.delete()
+
+    @asynccontextmanager
+    async def _changing(self, origin: Origin, code: str) -> AsyncIterator[LinkChange]:
+        """One's link, locked. Forgotten by the caches whatever comes: an error does not say that nothing was
+        committed."""
+        try:
+            with database():
+                async with self._store.changing(code) as change:
+                    if change is None or not _may(origin, change.link):
+                        raise NO_LINK("there is no such link")
+                    yield change
+        finally:
+            await self._cache.forget([code])
 
 
 def _may(origin: Origin, link: Link) -> bool:

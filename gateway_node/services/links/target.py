@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import ada_url
 
@@ -18,7 +18,8 @@ from realtime import codes
 MAX_URL = 8192  # bytes, as it was given and as it is kept
 
 _CONTROLS = frozenset(chr(number) for number in (*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x2029))
-_OWN_NAMES = ("localhost", "local", "internal", "home.arpa", "lan")
+_OWN_NAMES = ("localhost", "localdomain", "local", "internal", "home.arpa", "lan")
+_DEFAULT_PORTS = ("", "80", "443")  # of one server: the proxy before it speaks both
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Targets:
             raise refuse("links to this domain are not made here")
         if not self.private and is_private(name):
             raise refuse("the address is one of a private network")
-        if parsed.pathname.startswith("/s/") and parsed.host.lower() in {host.lower(), _host_of(self.base)}:
+        if _is_short(parsed.pathname) and _place(parsed) in {_place_of(f"http://{host}"), _place_of(self.base)}:
             raise refuse("the address is a short link of this server")
         if len(parsed.href) > MAX_URL:
             raise refuse(f"an address has at most {MAX_URL} bytes, with its special characters escaped")
@@ -67,7 +68,7 @@ class Targets:
 
     def is_blocked(self, name: str) -> bool:
         """Whether a host is one of the blocked domains or below one."""
-        labels = name.lower().split(".")
+        labels = name.lower().rstrip(".").split(".")
         return any(".".join(labels[start:]) in self.blocked for start in range(len(labels)))
 
     def blocks(self, url: str) -> bool:
@@ -88,8 +89,22 @@ def is_private(name: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
         if inner is not None:
             return not inner.is_global
+        if address.is_reserved or address.is_site_local:  # none of the network's: some carry any IPv4 (`64:ff9b::`)
+            return True
     return not address.is_global or address.is_multicast
 
 
-def _host_of(base: str) -> str:
-    return ada_url.URL(base).host.lower() if base else ""
+def _is_short(path: str) -> bool:
+    """Whether this server takes it for one of a short link, as it does `/%73/x` and `//s/x`."""
+    return unquote(path).lstrip("/").startswith("s/")
+
+
+def _place(url: ada_url.URL) -> tuple[str, str]:
+    return url.hostname.rstrip("."), "" if url.port in _DEFAULT_PORTS else url.port
+
+
+def _place_of(address: str) -> tuple[str, str] | None:
+    try:
+        return _place(ada_url.URL(address))
+    except ValueError:
+        return None  # not configured, or a Host that is none
