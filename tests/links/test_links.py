@@ -211,6 +211,12 @@ async def test_an_admin_takes_a_link_down(server: Server) -> None:
         assert (await teacher.http("PATCH", path, {"disabled": True})).status == 404
         assert ok(await admin.http("PATCH", path, {"disabled": True}))["state"] == "disabled"
         assert ok(await student.http("GET", path))["state"] == "disabled"
+        ok(await admin.http("DELETE", path), 204)
+        ok(await student.http("DELETE", f"/v1/links/{(await new_link(student))['code']}"), 204)
+        acts = ok(await admin.http("GET", f"/v1/school/audit?subject={student.id}"))["acts"]
+        assert [(act["act"], act["actor_id"], act["data"]) for act in acts] == [
+            (done, admin.id, {"code": link["code"], "url": TARGET}) for done in ("link.deleted", "link.updated")
+        ]
 
 
 async def test_qr_codes(server: Server) -> None:

@@ -25,7 +25,7 @@ from gateway_node.services.links.target import Targets
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import printable
 from realtime import codes
-from storage.links.links import Link, LinkStore, NewLink
+from storage.links.links import Link, LinkChange, LinkStore, NewLink
 
 MAX_TITLE = 255  # characters
 MAX_TAGS = 20
@@ -315,6 +315,7 @@ class Links:
                     if not _is_same_to_all(change.link, changed):
                         changed = msgspec.structs.replace(changed, origin=None)
                     await change.update(changed)
+                    await _note(origin, change, "link.updated")
                 link = change.link
         await self._cache.forget([code])
         return self.view(origin, link)
@@ -326,12 +327,19 @@ class Links:
             async with self._store.changing(code) as change:
                 if change is None or not _may(origin, change.link):
                     raise NO_LINK("there is no such link")
+                await _note(origin, change, "link.deleted")
                 await change.delete()
         await self._cache.forget([code])
 
 
 def _may(origin: Origin, link: Link) -> bool:
     return origin.is_admin or (origin.user_id is not None and link.user_id == origin.user_id)
+
+
+async def _note(origin: Origin, change: LinkChange, act: str) -> None:
+    """An admin who changes another's link is on record."""
+    if origin.user_id is not None and change.link.user_id != origin.user_id:
+        await change.note(origin.user_id, act)
 
 
 def _is_same_to_all(old: Link, new: Link) -> bool:
