@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from storage.batches import Batches
 from storage.database import Database
+from storage.lms.school import note
 from storage.queries import load
 
 if TYPE_CHECKING:
@@ -140,6 +141,11 @@ class LinkChange:
 
     async def delete(self) -> None:
         await self._connection.execute(_SQL["delete"], self.link.id)
+
+    async def note(self, actor: UUID, act: str) -> None:
+        """What an admin did to somebody's link, for the audit log."""
+        data = {"code": self.link.short_code, "url": self.link.original_url}
+        await note(self._connection, actor, act, self.link.user_id, data)
 
 
 def link_of(row: asyncpg.Record) -> Link:

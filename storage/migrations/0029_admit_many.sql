@@ -1,8 +1,8 @@
 -- Those who come into courses at the same time come in one transaction: a seat by itself costs 1.4 ms of this database,
 -- mostly for locks, the append and the commit, which many can share.
 --
--- Who comes by themselves (`actors` and `persons` are the same) needs what the course asks for; whom the staff brings does
--- not. Each gets a result, in order, and who is `enrolled` the offset in the room's log at which that has to be told.
+-- Who comes by themselves brings a code, which may be empty, and needs what the course asks for; whom the staff brings has
+-- none (null), and does not. Each gets a result, in order, and who is `enrolled` the offset in the room's log at which that has to be told.
 create function admit_students(actors uuid[], persons uuid[], course_ids uuid[], codes text[]) returns table (
     i bigint, result text, course uuid, title text, room_id uuid, channel_id bigint, joined bigint,
     actor uuid, actor_name text, person uuid, person_name text
@@ -24,7 +24,7 @@ begin
                case when c.id is null then 'missing'
                     when u.id is null then 'nobody'
                     when e.status in ('active', 'completed') then 'there'
-                    when t.actor <> t.person then case when c.status = 'archived' then 'archived' else 'ok' end
+                    when t.actor <> t.person or t.code is null then case when c.status = 'archived' then 'archived' else 'ok' end
                     when c.status <> 'published' then 'unpublished'
                     when c.admission = 'closed' then 'closed'
                     when c.admission = 'code' and t.code is distinct from c.code then 'code'

@@ -12,8 +12,8 @@ import pytest
 from loadtest.server import Server
 from tests.chat.person import Person, people
 from tests.links.conftest import SETTINGS
-from tests.links.visitor import TARGET, new_link, visitor
-from tests.lms.school import ok, school
+from tests.links.visitor import TARGET, is_counted, new_link, visitor
+from tests.lms.school import execute, ok, school
 from tests.stack import short_folder
 
 pytestmark = pytest.mark.integration
@@ -219,6 +219,12 @@ async def test_an_admin_takes_a_link_down(server: Server) -> None:
         assert (await teacher.http("PATCH", path, {"disabled": True})).status == 404
         assert ok(await admin.http("PATCH", path, {"disabled": True}))["state"] == "disabled"
         assert ok(await student.http("GET", path))["state"] == "disabled"
+        ok(await admin.http("DELETE", path), 204)
+        ok(await student.http("DELETE", f"/v1/links/{(await new_link(student))['code']}"), 204)
+        acts = ok(await admin.http("GET", f"/v1/school/audit?subject={student.id}"))["acts"]
+        assert [(act["act"], act["actor_id"], act["data"]) for act in acts] == [
+            (done, admin.id, {"code": link["code"], "url": TARGET}) for done in ("link.deleted", "link.updated")
+        ]
 
 
 async def test_qr_codes(server: Server) -> None:
@@ -266,7 +272,7 @@ async def test_nobody_makes_links_without_an_account(server: Server) -> None:
 
 
 async def test_a_server_with_other_settings() -> None:
-    """Links without an account, another status, an address of its own, private targets, a limit."""
+    """Links without an account, another status, an address of its own, private targets, a limit, a proxy before it."""
     settings = {
         **SETTINGS,
         "LINKS__ANONYMOUS": "true",
@@ -274,6 +280,7 @@ async def test_a_server_with_other_settings() -> None:
         "LINKS__BASE_URL": "https://go.example.org",
         "LINKS__PRIVATE_ADDRESSES": "true",
         "LIMITS__LINKS_PER_USER": "3",
+        "HTTP__TRUSTED_PROXIES": "127.0.0.1",
     }
     with short_folder() as folder, Server(folder / "data", nodes=1, settings=settings) as other:
         async with visitor(other) as someone, people(other, "Ann") as (ann,):
@@ -282,6 +289,10 @@ async def test_a_server_with_other_settings() -> None:
             assert (made.status_code, link["short_url"]) == (201, f"https://go.example.org/s/{link['code']}")
             answer = await someone.get(f"/s/{link['code']}")
             assert (answer.status_code, answer.headers["location"]) == (307, "http://10.0.0.1:8080/x")
+            await someone.get(f"/s/{link['code']}", headers={"X-Forwarded-For": "8.8.8.8"})
+            await is_counted(other, link["code"], 2)
+            clicks = await execute(other, "select host(ip_address), country from clicks order by id")
+            assert [tuple(click) for click in clicks] == [("127.0.0.0", None), ("8.8.8.0", "US")]
             assert (await someone.get(f"/v1/links/{link['code']}")).status_code == 401
             assert (await ann.http("GET", f"/v1/links/{link['code']}")).status == 404
             assert (await someone.post("/v1/links/bulk", json={"links": []})).status_code == 401

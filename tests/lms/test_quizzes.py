@@ -176,6 +176,7 @@ async def test_right_answers_are_shown_when_the_teacher_wants(server: Server) ->
             _, at = await begin(student, path)
             done = ok(await student.http("PUT", f"{at}/submission"))
             assert not any("right" in each for each in done["questions"])
+            assert "marks" not in done and done["points"] == 0
             await execute(server, "update quizzes set due_date = now() - interval '1 hour'")
             shown = any("right" in each for each in ok(await student.http("GET", at))["questions"])
             assert shown == (answers == "due")

@@ -312,12 +312,14 @@ class Links:
                 if not _is_same_to_all(change.link, changed):
                     changed = msgspec.structs.replace(changed, origin=None)
                 await change.update(changed)
+                await _note(origin, change, "link.updated")
         return self.view(origin, change.link)
 
     async def delete(self, origin: Origin, code: str) -> None:
         """Its code will not lead anywhere else; its target and its clicks are forgotten."""
         await self.own(origin, code)
         async with self._changing(origin, code) as change:
+            await _note(origin, change, "link.deleted")
             await change.delete()
 
     @asynccontextmanager
@@ -336,6 +338,12 @@ class Links:
 
 def _may(origin: Origin, link: Link) -> bool:
     return origin.is_admin or (origin.user_id is not None and link.user_id == origin.user_id)
+
+
+async def _note(origin: Origin, change: LinkChange, act: str) -> None:
+    """An admin who changes another's link is on record."""
+    if origin.user_id is not None and change.link.user_id != origin.user_id:
+        await change.note(origin.user_id, act)
 
 
 def _is_same_to_all(old: Link, new: Link) -> bool:

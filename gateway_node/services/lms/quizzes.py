@@ -98,7 +98,8 @@ class QuizPage(Struct, frozen=True, omit_defaults=True):
 
 
 class AttemptView(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`now`: by the clock that `ends_at` goes by. `marks`: points by question, once it is handed in."""
+    """`now`: by the clock that `ends_at` goes by. `marks`: points by question, with the right
+    answers."""
 
     id: UUID
     quiz_id: UUID
@@ -251,7 +252,7 @@ class Quizzes:
             return await self.attempt(user_id, course_id, quiz_id, id, teaches=teaches)
         right = teaches or _shows_right(quiz, attempt, now)
         asked_for = questions.shown(_questions(quiz), id, shuffle=quiz.shuffle, with_right=right)
-        return _attempt(quiz, attempt, now=now, questions=asked_for)
+        return _attempt(quiz, attempt, now=now, questions=asked_for, with_marks=right)
 
     async def mine(self, user_id: UUID, course_id: UUID, quiz_id: UUID) -> AttemptPage:
         """One's own attempts, the first one first, without the questions."""
@@ -381,11 +382,21 @@ def _view(quiz: Quiz, *, teaches: bool) -> QuizView:
 
 
 def _attempt(
-    quiz: Quiz, attempt: Attempt, *, now: datetime | None = None, questions: Sequence[QuestionView] = ()
+    quiz: Quiz,
+    attempt: Attempt,
+    *,
+    now: datetime | None = None,
+    questions: Sequence[QuestionView] = (),
+    with_marks: bool = False,
 ) -> AttemptView:
-    same = set(AttemptView.__struct_fields__) - {"now", "questions", "out_of"}
+    same = set(AttemptView.__struct_fields__) - {"now", "questions", "out_of", "marks"}
     return AttemptView(
-        **{name: getattr(attempt, name) for name in same}, now=now, questions=questions, out_of=quiz.points
+        **{name: getattr(attempt, name) for name in same},
+        now=now,
+        questions=questions,
+        out_of=quiz.points,
+        # With another attempt to come, they would say which answers were right.
+        marks=attempt.marks if with_marks else {},
     )
 
 
