@@ -374,3 +374,38 @@ def test_channel_hands_on_each_offset_once_and_in_order(arrivals: list[int], hea
         expected += 1
     assert delivered == list(range(head + 1, expected + 1))
     assert channel.position == expected
+
+
+class Outlet:
+    """A subscriber and its transport in one, as far as the fan-out knows them."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.deflate = False
+
+    @property
+    def transport(self) -> Outlet:
+        return self
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+
+async def test_what_comes_while_a_batch_is_written_goes_with_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is short of its processor joins more into a write, and does not queue batch behind batch."""
+    monkeypatch.setattr(realtime.fanout, "SLICE_SECONDS", -1.0)  # one slice a turn of the loop
+    fanout = realtime.fanout.Fanout(compress=False, after_slices=lambda: None)
+    channel = Channel("chat:big", ChannelOptions())
+    outlets = [Outlet() for _ in range(20 * realtime.fanout.SLICE_WRITES)]
+    for outlet in outlets:
+        channel.add(outlet)  # type: ignore[arg-type]
+    for number in range(1, 6):
+        channel.flushed_at = 0.0  # long ago: its time has come at once
+        fanout.add(channel, b"%d" % number)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert channel.batches is not None and len(channel.batches) == 1
+    while channel.batches is not None:
+        await asyncio.sleep(0)
+    for outlet in outlets:
+        assert [frame[2:] for frame in outlet.frames] == [b"1", b"2\n3\n4\n5"]
