@@ -71,6 +71,8 @@ class Letters:
             return f"{self._public_url}/#reset={self._tokens.for_reset(delivery.user_id, delivery.password_hash)}"
         if delivery.kind == VERIFY:
             return f"{self._public_url}/#verify={self._tokens.for_address(delivery.user_id, delivery.email)}"
+        if (class_id := delivery.data.get("class_id")) is not None:
+            return f"{self._public_url}/#/class/{class_id}"
         return f"{self._public_url}/"
 
 

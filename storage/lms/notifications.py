@@ -56,8 +56,8 @@ class NotificationStore:
                     await deliver(connection, ids, ways)
 
     async def remind(self) -> int:
-        """Tell whoever has work that is due within a day; how many."""
-        done = [await self._database.execute(_SQL[name]) for name in ("tell_due", "tell_quizzes")]
+        """Tell whoever has work that is due within a day, or a class that is about to begin; how many."""
+        done = [await self._database.execute(_SQL[name]) for name in ("tell_due", "tell_quizzes", "tell_classes")]
         return sum(int(each.rpartition(" ")[2]) for each in done)
 
     async def list(

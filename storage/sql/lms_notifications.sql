@@ -45,6 +45,20 @@ where q.status = 'published' and q.due_date between now() and now() + interval '
   and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = 'quiz.due')
 on conflict (user_id, key) do nothing
 
+-- name: tell_classes
+-- Whose class begins within a quarter of an hour, by the time that it has now; when that changes they are told anew.
+insert into notifications (user_id, key, kind, course_id, data)
+select e.user_id, 'class ' || l.id || ' ' || l.starts_at, 'class.soon', l.course_id,
+       jsonb_build_object('class_id', l.id, 'title', l.title, 'starts_at', l.starts_at)
+from classes l
+join courses c on c.id = l.course_id and c.status = 'published'
+join enrollments e on e.course_id = l.course_id and e.status in ('active', 'completed')
+where l.started_at is null and l.ended_at is null and l.cancelled_at is null
+  and l.starts_at between now() and now() + interval '15 minutes'
+  and not exists (select from notification_mutes m where m.user_id = e.user_id and m.kind = 'class.soon')
+order by e.user_id
+on conflict (user_id, key) do nothing
+
 -- name: untold
 select id, user_id, kind, course_id, data::text as data, created_at from notifications
 where told_at is null order by created_at limit $1 for update skip locked

@@ -11,7 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+from config.embedded import read_urls
 from loadtest.server import Server
+from storage.database import Database
+from storage.lms.notifications import NotificationStore
 from tests.chat.person import Person
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -115,14 +118,7 @@ async def test_a_due_date_is_told_a_day_before_to_whoever_has_not_handed_in(serv
         ok(await ben.http("POST", f"{path}/submissions", {"text": "Done"}), 201)
         later = (soon + timedelta(days=3)).isoformat()
         ok(await teacher.http("PUT", f"{path}/extensions/{ill.id}", {"due_date": later}), 204)
-        from config.embedded import read_urls
-        from storage.database import Database
-        from storage.lms.notifications import NotificationStore
-
-        database = Database(str(read_urls(server.data_dir).database))  # a minute of waiting less
-        for _ in range(2):
-            await NotificationStore(database).remind()
-        await database.close()
+        await remind(server)
         await ann.hears(ann.channel, kind="assignment.due")
         (row,) = await execute(
             server,
@@ -176,3 +172,35 @@ async def test_nobody_reads_what_another_was_told(server: Server) -> None:
     async with school(server, "ann") as (ann,):
         assert ok(await ann.http("GET", "/v1/notifications")) == {"notifications": [], "unread": 0}
         assert ok(await ann.http("PUT", f"/v1/notifications/{uuid4()}/read"))["unread"] == 0
+
+
+async def test_a_class_is_told_a_quarter_of_an_hour_before_it(server: Server) -> None:
+    async with school(server, "teacher", "ann", "other") as (teacher, ann, other):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        begins = datetime.now(UTC) + timedelta(minutes=10)
+
+        def at_time(moment: datetime) -> dict[str, str]:
+            return {"starts_at": moment.isoformat(), "ends_at": (moment + timedelta(hours=1)).isoformat()}
+
+        later = {"title": "Tomorrow", **at_time(begins + timedelta(days=1))}
+        ok(await teacher.http("POST", at(course, "classes"), later), 201)
+        soon = ok(await teacher.http("POST", at(course, "classes"), {"title": "Channels", **at_time(begins)}), 201)
+        await remind(server)
+        for person in (teacher, ann):
+            heard = await person.hears(person.channel, kind="class.soon")
+            assert (heard["data"]["title"], heard["data"]["class_id"]) == ("Channels", soon["id"])
+        # At another time it is another class to whoever has to be there.
+        moved = at_time(begins + timedelta(minutes=3))
+        ok(await teacher.http("PATCH", at(course, "classes", soon["id"]), moved))
+        await remind(server)
+        await ann.device.until(lambda: len(told(ann, "class.soon")) == 2)
+        assert told(other, "class.soon") == []
+
+
+async def remind(server: Server) -> None:
+    """What a minute of waiting would do, and once more."""
+    database = Database(str(read_urls(server.data_dir).database))
+    for _ in range(2):
+        await NotificationStore(database).remind()
+    await database.close()

@@ -39,6 +39,7 @@ Kind = Literal[
     "quiz.published",
     "quiz.due",
     "quiz.marked",
+    "class.soon",
     "post.created",
     "post.mentioned",
     "post.accepted",
