@@ -29,7 +29,7 @@ Answers = Literal["never", "after", "due"]
 
 
 class Quiz(Struct, frozen=True, kw_only=True):
-    """A row of `quizzes`. `time_limit` in seconds; `questions` with their right answers."""
+    """A row of `quizzes`. `time_limit` in seconds; `questions` with their right answers, none in lists."""
 
     id: UUID
     course_id: UUID
@@ -43,6 +43,7 @@ class Quiz(Struct, frozen=True, kw_only=True):
     shuffle: bool
     answers: Answers
     questions: Raw
+    number_of_questions: int
     points: float
     weight: float
     version: int

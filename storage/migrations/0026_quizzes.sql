@@ -13,6 +13,7 @@ create table quizzes (
     shuffle boolean not null default true,
     answers varchar(20) not null default 'after' check (answers in ('never', 'after', 'due')), -- when right ones are shown
     questions jsonb not null default '[]', -- with the right answers
+    number_of_questions integer generated always as (jsonb_array_length(questions)) stored, -- for lists
     points numeric not null check (points > 0), -- of all questions
     weight numeric not null default 1 check (weight >= 0), -- of the grade of the course
     version integer not null default 1,

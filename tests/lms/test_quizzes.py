@@ -59,6 +59,8 @@ async def test_taken_marked_and_in_the_gradebook(server: Server) -> None:
         await student.hears(student.channel, kind="quiz.published")
 
         # Students see neither the questions before they begin nor what is right before it is over.
+        (listed,) = ok(await student.http("GET", f"/v1/courses/{course['id']}/quizzes"))["quizzes"]
+        assert listed["number_of_questions"] == 3 and "questions" not in listed
         seen = ok(await student.http("GET", path))
         assert seen["number_of_questions"] == 3 and "questions" not in seen
         attempt, at = await begin(student, path)

@@ -372,13 +372,8 @@ def _values(new: NewQuiz) -> tuple[Any, ...]:
 
 
 def _view(quiz: Quiz, *, teaches: bool) -> QuizView:
-    asked_for = _questions(quiz)
-    same = set(QuizView.__struct_fields__) - {"questions", "number_of_questions"}
-    return QuizView(
-        **{name: getattr(quiz, name) for name in same},
-        number_of_questions=len(asked_for),
-        questions=asked_for if teaches else None,
-    )
+    same = set(QuizView.__struct_fields__) - {"questions"}
+    return QuizView(**{name: getattr(quiz, name) for name in same}, questions=_questions(quiz) if teaches else None)
 
 
 def _attempt(
