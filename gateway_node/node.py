@@ -333,7 +333,7 @@ class Node:
                 works="worker" in settings.roles,
             ),
             Reports(events),
-            School(SchoolStore(self._database)),
+            School(SchoolStore(self._database), self._messaging.disconnect),
             Timetable(class_store, self._publisher, has_media_server=settings.media.janus_url is not None),
             live_classes,
             Classrooms(

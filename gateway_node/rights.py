@@ -95,7 +95,16 @@ OPERATIONS: Mapping[str, Right] = {
     **_all(ACCOUNT, "listNotifications", "readNotifications", "readNotification"),
     **_all(ACCOUNT, "getNotificationSettings", "setNotificationSettings"),
     # The school
-    **_all(ADMINS, "listPeople", "setSchoolRole", "listAudit", "getSchoolReport", "exportSchoolReport", "getOutbox"),
+    **_all(
+        ADMINS,
+        "listPeople",
+        "setSchoolRole",
+        "setAccess",
+        "listAudit",
+        "getSchoolReport",
+        "exportSchoolReport",
+        "getOutbox",
+    ),
     **_all(_by_login(ADMINS), "listKeysOf", "revokeKeyOf"),
     # Courses
     **_all(TEACHERS, "createCourse"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from storage.database import Connection
 
 _SQL = load("lms_school")
+_SESSIONS = load("sessions")
 
 
 class LastAdmin(Exception):
@@ -64,6 +65,23 @@ class SchoolStore:
             if before != role:
                 await connection.execute(_SQL["set_role"], user_id, role)
                 await note(connection, actor, "role.set", user_id, {"from": before, "to": role})
+            return True
+
+    async def set_access(self, actor: UUID, user_id: UUID, *, allowed: bool) -> bool:
+        """Keep somebody out and end their logins, or let them in again; `False`: there is no such user.
+
+        Raises `LastAdmin`.
+        """
+        async with self._database.transaction() as connection:
+            admins = [row["id"] for row in await connection.fetch(_SQL["lock_admins"])]
+            if await connection.fetchval(_SQL["role"], user_id) is None:
+                return False
+            if not allowed and admins == [user_id]:
+                raise LastAdmin
+            await connection.execute(_SQL["set_access"], user_id, allowed)
+            if not allowed:
+                await connection.execute(_SESSIONS["revoke_all"], user_id, None)
+            await note(connection, actor, "access.allowed" if allowed else "access.denied", user_id, {})
             return True
 
     async def audit(self, *, before: int | None, subject: UUID | None, limit: int) -> Sequence[Act]:

@@ -13,6 +13,9 @@ select role from users where id = $1 for update
 -- name: set_role
 update users set role = $2 where id = $1
 
+-- name: set_access
+update users set disabled_at = case when $2 then null else coalesce(disabled_at, now()) end where id = $1
+
 -- name: note
 insert into audit (actor_id, act, subject_id, data) values ($1, $2, $3, $4)
 

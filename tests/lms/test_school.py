@@ -129,3 +129,35 @@ async def test_logins_are_listed_and_ended(server: Server) -> None:
         refreshed = await http.post("/v1/auth/refresh", json={"refresh_token": phone["refresh_token"]})
         assert refreshed.status_code == 401
         assert (await http.get("/v1/me", headers=here)).status_code == 200
+
+
+async def test_an_admin_keeps_somebody_out_and_lets_them_in_again(server: Server) -> None:
+    async with school(server, "admin", "ann") as (admin, ann):
+        account = {"email": f"{uuid4().hex}@example.org", "password": "correct horse"}
+        async with httpx.AsyncClient(base_url=server.url("")) as client:
+            user = (await client.post("/v1/auth/register", json=account)).json()["id"]
+            login = (await client.post("/v1/auth/login", json=account)).json()
+            path = f"/v1/school/people/{user}/access"
+            assert (await ann.http("PUT", path, {"allowed": False})).status == 403
+            ok(await admin.http("PUT", path, {"allowed": False}), 204)
+            me = {"Authorization": f"Bearer {login['access_token']}"}
+            assert (await client.get("/v1/me", headers=me)).status_code == 401
+            refresh = {"refresh_token": login["refresh_token"]}
+            assert (await client.post("/v1/auth/refresh", json=refresh)).status_code == 401
+            assert (await client.post("/v1/auth/login", json=account)).status_code == 401
+            ok(await admin.http("PUT", path, {"allowed": True}), 204)
+            assert (await client.post("/v1/auth/login", json=account)).status_code == 200
+            assert (await client.get("/v1/me", headers=me)).status_code == 401  # that login stays over
+        ok(await admin.http("PUT", f"/v1/school/people/{ann.id}/access", {"allowed": False}), 204)
+        await ann.device.until(lambda: not ann.device.connected)
+        acts = ok(await admin.http("GET", f"/v1/school/audit?subject_id={user}"))["acts"]
+        assert [each["act"] for each in acts] == ["access.allowed", "access.denied"]
+        assert (await admin.http("PUT", f"/v1/school/people/{uuid4()}/access", {"allowed": True})).status == 404
+
+
+async def test_the_last_admin_keeps_nobody_out_but_others(server: Server) -> None:
+    async with school(server, "admin", "admin two") as (admin, other):
+        admins = "update users set role = 'teacher' where role = 'admin' and id <> all ($1::text[]::uuid[])"
+        await execute(server, admins, [admin.id, other.id])
+        ok(await admin.http("PUT", f"/v1/school/people/{other.id}/access", {"allowed": False}), 204)
+        assert (await admin.http("PUT", f"/v1/school/people/{admin.id}/access", {"allowed": False})).status == 409

@@ -31,6 +31,10 @@ class NewRole(Struct, forbid_unknown_fields=True):
     role: SchoolRole
 
 
+class Access(Struct, forbid_unknown_fields=True):
+    allowed: bool
+
+
 @get("/school/people", operation_id="listPeople")
 async def people(request: AnyRequest, after: After = None, limit: Limit = MAX_PAGE) -> Response[PeoplePage]:
     """Everybody with an account, the oldest first."""
@@ -42,6 +46,12 @@ async def people(request: AnyRequest, after: After = None, limit: Limit = MAX_PA
 async def set_role(request: AnyRequest, user_id: FromPath[UUID], data: JSONBody[NewRole]) -> None:
     """Give somebody a role in the school. The last admin stays one."""
     await services_of(request).lms.school.set_role(caller_of(request).user_id, user_id, data.role)
+
+
+@put("/school/people/{user_id:uuid}/access", operation_id="setAccess", status_code=HTTPStatus.NO_CONTENT)
+async def set_access(request: AnyRequest, user_id: FromPath[UUID], data: JSONBody[Access]) -> None:
+    """Keep somebody out: no login, every login ended, connections closed; or let them in again."""
+    await services_of(request).lms.school.set_access(caller_of(request).user_id, user_id, allowed=data.allowed)
 
 
 @get("/school/people/{user_id:uuid}/keys", operation_id="listKeysOf")
@@ -74,7 +84,7 @@ async def outbox(request: AnyRequest) -> Response[Outbox]:
 def router() -> Router:
     return Router(
         path="/v1",
-        route_handlers=[people, set_role, keys, revoke_key, audit, outbox],
+        route_handlers=[people, set_role, set_access, keys, revoke_key, audit, outbox],
         guards=[limit_address, enforce],
         security=[{"accessToken": []}],
         tags=["School"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -33,8 +33,10 @@ class School:
     """Every method raises `CommandError`: 1002 for who is not there, 1003 where the last admin would go, 100 while
     PostgreSQL is away."""
 
-    def __init__(self, store: SchoolStore) -> None:
+    def __init__(self, store: SchoolStore, disconnect: Callable[[str], Awaitable[None]]) -> None:
+        """`disconnect` ends the connections of a user, on every node."""
         self._store = store
+        self._disconnect = disconnect
 
     async def people(self, *, after: str | None, limit: int = MAX_PAGE) -> PeoplePage:
         """Everybody with an account, the oldest first."""
@@ -52,6 +54,16 @@ class School:
                 raise codes.NOT_FOUND.saying("there is no such user")
         except LastAdmin:
             raise codes.CONFLICT.saying("a school has an admin: make somebody else one first") from None
+
+    async def set_access(self, actor: UUID, user_id: UUID, *, allowed: bool) -> None:
+        """Keep somebody out, from now on and on every device, or let them in again. What they have done stays."""
+        try:
+            if not await asked(self._store.set_access(actor, user_id, allowed=allowed)):
+                raise codes.NOT_FOUND.saying("there is no such user")
+        except LastAdmin:
+            raise codes.CONFLICT.saying("a school has an admin: make somebody else one first") from None
+        if not allowed:
+            await self._disconnect(str(user_id))
 
     async def audit(self, *, before: int | None, subject: UUID | None, limit: int = MAX_PAGE) -> AuditPage:
         """What was done, newest first."""
