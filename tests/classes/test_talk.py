@@ -192,7 +192,7 @@ async def test_who_was_there_and_for_how_long(server: Server) -> None:
         await ann.device.cut_and_return()  # within the minute: she was not away
         await back_by(server, room, ben, 600)
         await ben.device.cut_and_return()
-        await noted(server, room, 3, joins={ben.id: 2})
+        await noted(server, room, 3, joins={ben.id: 2}, seconds={ann.id: 40})
         await room.do(teacher, "end")
         lines = ok(await teacher.http("GET", f"{room.path}/attendance"))["attendance"]
         by_user = {each["user_id"]: each for each in lines}
@@ -221,14 +221,24 @@ async def back_by(server: Server, room: Room, person: Person, seconds: int) -> N
     )
 
 
-async def noted(server: Server, room: Room, people: int, joins: dict[str, int] | None = None) -> None:
-    """Return when the attendance has so many lines, and those with so many joins."""
+async def noted(
+    server: Server,
+    room: Room,
+    people: int,
+    *,
+    joins: dict[str, int] | None = None,
+    seconds: dict[str, int] | None = None,
+) -> None:
+    """Return when the attendance has so many lines, those with so many joins, and those with so many seconds: each node
+    notes its own people, when it comes to it."""
     async with asyncio.timeout(10):
         while True:
             rows = await execute(
-                server, "select user_id, joins from class_attendance where class_id = $1::text::uuid", room.id
+                server, "select user_id, joins, seconds from class_attendance where class_id = $1::text::uuid", room.id
             )
-            found = {str(row[0]): row[1] for row in rows}
-            if len(found) == people and all(found[user] == number for user, number in (joins or {}).items()):
+            found = {str(user): (number, present) for user, number, present in rows}
+            came = all(found[user][0] == number for user, number in (joins or {}).items())
+            stayed = all(found[user][1] >= number for user, number in (seconds or {}).items())
+            if len(found) == people and came and stayed:
                 return
             await asyncio.sleep(0.05)
