@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from datetime import datetime
 from uuid import UUID, uuid5
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from gateway_node.services import room_events
-from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.bookmarks import bookmark, bookmark_at, moment_of, place_of
 from gateway_node.services.stores import database
 from gateway_node.services.text import line, printable
 from realtime import codes
@@ -30,9 +29,6 @@ MAX_PAGE = 100  # members or rooms in one answer
 MAX_TOGETHER = 100  # members that a new group may begin with
 MAX_MUTE = 10 * 366 * 86400  # seconds
 
-Microseconds = Annotated[int, Meta(ge=0, le=1 << 53)]
-_EPOCH = datetime.fromtimestamp(0, UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 _RANK: dict[Role, int] = {"member": 0, "moderator": 1, "owner": 2}
 
@@ -120,20 +116,20 @@ class Rooms:
     ) -> RoomPage:
         """The user's rooms, newest talk first."""
         user_id = user_id_of(identity)
-        place = place_of(after, tuple[Microseconds, UUID], "after")
+        place = moment_of(after)
         with database():
             found = await self._store.summaries(
                 user_id,
                 await self._ahead(user_id),
                 archived=archived,
-                after=(_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None,
+                after=place,
                 limit=limit + 1,
             )
         page = [_view(each) for each in found[:limit]]
         users = dict(each.last.author for each in found[:limit] if each.last and each.last.author)
         if len(found) <= limit:
             return RoomPage(page, users)
-        return RoomPage(page, users, bookmark((found[limit - 1].talked_at - _EPOCH) // _MICROSECOND, page[-1].id))
+        return RoomPage(page, users, bookmark_at(found[limit - 1].talked_at, page[-1].id))
 
     async def find(
         self, identity: Identity, query: str, *, after: str | None = None, limit: int = MAX_PAGE

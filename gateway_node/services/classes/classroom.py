@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.bookmarks import bookmark_at, moment_of
 from gateway_node.services.classes.crier import Crier
 from gateway_node.services.classes.follower import ClassFollower
 from gateway_node.services.classes.ice import NO_ICE, Ice, IceServers
 from gateway_node.services.classes.media import Description, MediaBackend, NoMediaServer, Page
 from gateway_node.services.classes.registry import LiveClasses
 from gateway_node.services.emoji import check_emoji
-from gateway_node.services.lms.courses import Microseconds
 from gateway_node.services.rooms import user_id_of
 from gateway_node.services.stores import asked
 from gateway_node.services.text import line, storable
@@ -43,7 +41,6 @@ MAX_SIGNAL = 32_768  # bytes: an offer for a camera, a screen and sound has 10,0
 MAX_WHISPER = 4000  # characters
 MAX_QUESTION = 500
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 Peer = Annotated[str, Meta(min_length=1, max_length=64)]
 _encode = msgspec.json.Encoder().encode
 
@@ -162,8 +159,7 @@ class Classrooms:
         state = follower.state
         if waiting and not state.is_staff(identity.user, _role(standing)):
             raise codes.PERMISSION_DENIED.saying("that is for the teachers of the class")
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         page: list[PersonInClass] = []
         last: Seated | None = None
         since = max(state.lobby, state.admitted_through) + 1 if waiting and state.lobby else 0
@@ -178,7 +174,7 @@ class Classrooms:
                 page.append(PersonInClass(each.user_id, each.name, state.role_of(user, role), each.seat))
         following = ""
         if last is not None and len(found) > limit:
-            following = bookmark((last.taken_at - _EPOCH) // timedelta(microseconds=1), last.user_id)
+            following = bookmark_at(last.taken_at, last.user_id)
         count = len(page) if waiting else await asked(self._store.count_seats(id))
         return PeoplePage(page, count, following)
 

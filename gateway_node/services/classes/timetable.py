@@ -10,13 +10,13 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4, uuid5
 
 from msgspec import UNSET, Struct, UnsetType
 
-from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.courses import MAX_TITLE, Microseconds
+from gateway_node.services.bookmarks import bookmark_at, moment_of
+from gateway_node.services.lms.courses import MAX_TITLE
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line
 from realtime import codes
@@ -29,7 +29,6 @@ from storage.lms.classes import Attendance, ClassChange, ClassStore, CourseAtten
 MAX_PAGE = 100
 LONGEST = timedelta(hours=12)
 EXPORT_PAGE = 500
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a cell
 
 
@@ -95,11 +94,10 @@ class Timetable:
 
     async def list(self, course_id: UUID, *, after: str | None, limit: int = MAX_PAGE) -> ClassPage:
         """The latest first."""
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         found = await asked(self._store.of_course(course_id, after=moment, limit=limit + 1))
         last = found[limit - 1] if len(found) > limit else None
-        following = bookmark((last.starts_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        following = bookmark_at(last.starts_at, last.id) if last else ""
         return ClassPage(found[:limit], following)
 
     async def update(self, user_id: UUID, course_id: UUID, id: UUID, fields: ClassFields, role: Role) -> LiveClass:

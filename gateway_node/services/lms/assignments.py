@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
@@ -18,11 +18,12 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.courses import MAX_TITLE, Check, Microseconds
+from gateway_node.services.bookmarks import bookmark_at, moment_of
+from gateway_node.services.lms.courses import MAX_TITLE, Check
 from gateway_node.services.stores import asked, database
 from gateway_node.services.tables import csv_line
 from gateway_node.services.text import line, storable
+from gateway_node.services.times import zoned
 from realtime import codes
 from storage.lms.assignments import (
     Assignment,
@@ -47,8 +48,6 @@ Points = Annotated[float, Meta(gt=0, le=100_000)]
 Weight = Annotated[float, Meta(ge=0, le=1000)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 Attempts = Annotated[int, Meta(ge=1, le=100)]
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class NewAssignment(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -185,11 +184,10 @@ class Assignments:
     async def list(
         self, course_id: UUID, *, teaches: bool, after: str | None = None, limit: int = MAX_PAGE
     ) -> AssignmentPage:
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         found = await asked(self._store.list(course_id, drafts=teaches, after=moment, limit=limit + 1))
         last = found[limit - 1] if len(found) > limit else None
-        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        following = bookmark_at(last.created_at, last.id) if last else ""
         return AssignmentPage([_view(each) for each in found[:limit]], following)
 
     async def get(self, user_id: UUID, course_id: UUID, id: UUID, *, teaches: bool) -> AssignmentView:
@@ -227,7 +225,7 @@ class Assignments:
 
     async def extend(self, user_id: UUID, course_id: UUID, id: UUID, student_id: UUID, due_date: datetime) -> None:
         """More time for one student."""
-        due = _moment(due_date, "/due_date")
+        due = zoned(due_date, "/due_date")
         assert due is not None
         async with self._changing(course_id, id) as change:
             if not await change.takes_part(student_id):
@@ -356,7 +354,7 @@ def _values(new: NewAssignment) -> tuple[Any, ...]:
         line(each.title, f"/rubric/{i}/title", MAX_TITLE)
         if not 0 <= each.points <= new.points:
             raise codes.BAD_REQUEST.at(f"/rubric/{i}/points", "points are between 0 and those of the assignment")
-    due, until = _moment(new.due_date, "/due_date"), _moment(new.late_until, "/late_until")
+    due, until = zoned(new.due_date, "/due_date"), zoned(new.late_until, "/late_until")
     if due and until and until < due:
         raise codes.BAD_REQUEST.at("/late_until", "the end comes after the due date")
     return (
@@ -437,9 +435,3 @@ def _line(items: Sequence[Item], grades: Grades) -> GradeLine:
     weights = sum(item.weight for item, _ in graded)
     total = sum(100 * points / item.points * item.weight for item, points in graded) / weights if weights else None
     return GradeLine(grades.student_id, grades.name, {item.id: points for item, points in graded}, total)
-
-
-def _moment(moment: datetime | None, pointer: str) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
-    return moment

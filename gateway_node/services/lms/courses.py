@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
 
@@ -20,13 +20,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway_node.services import room_events
-from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.bookmarks import bookmark_at, moment_of
 from gateway_node.services.lms.blocks import MAX_CONTENT, Block, Video, checked, files_in, http_address
 from gateway_node.services.lms.course_cache import CourseCache
 from gateway_node.services.media_types import is_no_video
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, printable, storable
+from gateway_node.services.times import zoned
 from realtime import codes
 from realtime.publisher import Publisher
 from storage.lms.courses import (
@@ -61,11 +62,9 @@ PUBLISH_BATCH = 20
 
 Capacity = Annotated[int, Meta(ge=1, le=MAX_CAPACITY)]
 Seconds = Annotated[int, Meta(ge=0, le=7 * 86400)]
-Microseconds = Annotated[int, Meta(ge=0, le=1 << 53)]
 Check = Callable[[int], None]
 """Given the present version; raises to refuse a change of another one."""
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _log = structlog.get_logger(__name__)
 
 
@@ -208,19 +207,19 @@ class Courses:
                 words=words or None,
                 tag=tag or None,
                 difficulty=difficulty or None,
-                after=_place(after),
+                after=moment_of(after),
                 limit=limit + 1,
             )
         )
         shown = [view(each, teaches=False, role=None) for each in found[:limit]]
-        following = _mark(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else ""
+        following = bookmark_at(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else ""
         return CoursePage(shown, following)
 
     async def mine(self, user_id: UUID, *, after: str | None = None, limit: int = MAX_PAGE) -> CoursePage:
         """The courses that somebody is in, latest enrolment first."""
-        found = await asked(self._store.mine(user_id, after=_place(after), limit=limit + 1))
+        found = await asked(self._store.mine(user_id, after=moment_of(after), limit=limit + 1))
         shown = [view(course, teaches=role != "student", role=role) for course, role, _ in found[:limit]]
-        following = _mark(found[limit - 1][2], found[limit - 1][0].id) if len(found) > limit else ""
+        following = bookmark_at(found[limit - 1][2], found[limit - 1][0].id) if len(found) > limit else ""
         return CoursePage(shown, following)
 
     async def lesson(self, course_id: UUID, lesson_id: UUID, *, teaches: bool) -> Lesson:
@@ -262,7 +261,7 @@ class Courses:
             course = change.course.course
             check(course.version)
             title = course.title if fields.title is UNSET else line(fields.title, "/title", MAX_TITLE)
-            publish_at = course.publish_at if fields.publish_at is UNSET else _moment(fields.publish_at, "/publish_at")
+            publish_at = course.publish_at if fields.publish_at is UNSET else zoned(fields.publish_at, "/publish_at")
             if publish_at is not None and course.status != "draft":
                 raise codes.CONFLICT.saying("the course is published already")
             capacity = course.capacity if fields.capacity is UNSET else fields.capacity
@@ -368,7 +367,7 @@ class Courses:
                     _address(new.video_url),
                     new.duration,
                     new.status,
-                    _moment(new.release_at, "/release_at"),
+                    zoned(new.release_at, "/release_at"),
                     new.completion,
                 ),
             )
@@ -392,7 +391,7 @@ class Courses:
                     lesson.video_url if fields.video_url is UNSET else _address(fields.video_url),
                     lesson.duration if fields.duration is UNSET else fields.duration,
                     lesson.status if fields.status is UNSET else fields.status,
-                    lesson.release_at if fields.release_at is UNSET else _moment(fields.release_at, "/release_at"),
+                    lesson.release_at if fields.release_at is UNSET else zoned(fields.release_at, "/release_at"),
                     lesson.completion if fields.completion is UNSET else fields.completion,
                 ),
             )
@@ -551,18 +550,3 @@ async def _attach(course: CourseChange, user_id: UUID, blocks: list[Block]) -> N
 
 def _address(url: str | None) -> str | None:
     return None if url is None else http_address(url, "/videoUrl")
-
-
-def _moment(moment: datetime | None, pointer: str) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
-    return moment
-
-
-def _mark(moment: datetime, id: UUID) -> str:
-    return bookmark((moment - _EPOCH) // timedelta(microseconds=1), id)
-
-
-def _place(after: str | None) -> tuple[datetime, UUID] | None:
-    place = place_of(after, tuple[Microseconds, UUID], "after")
-    return (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None

@@ -14,8 +14,8 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 from msgspec import Struct
 
-from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.courses import MAX_TITLE, Microseconds
+from gateway_node.services.bookmarks import Microseconds, bookmark, place_of
+from gateway_node.services.lms.courses import MAX_TITLE
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, storable
 from realtime import codes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
@@ -18,8 +18,7 @@ import structlog
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.courses import Microseconds
+from gateway_node.services.bookmarks import bookmark_at, moment_of
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked
 from realtime.namespaces import BUILT_IN
@@ -52,7 +51,6 @@ REMINDER_PERIOD = 60.0  # s between two looks for what is due
 TRIM_PERIOD = 600.0  # s
 MESSAGES_PERIOD = 10.0  # s between two looks for messages in the rooms of courses
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _PERSONAL = BUILT_IN["user"]
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(__name__)
@@ -115,11 +113,10 @@ class Notifications:
 
     async def list(self, user_id: UUID, *, after: str | None = None, limit: int = MAX_PAGE) -> NotificationPage:
         """Newest first."""
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         found, unread = await asked(self._store.list(user_id, after=moment, limit=limit + 1))
         last = found[limit - 1] if len(found) > limit else None
-        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        following = bookmark_at(last.created_at, last.id) if last else ""
         return NotificationPage(found[:limit], unread, following)
 
     async def read(self, user_id: UUID, id: UUID | None = None) -> Unread:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid4, uuid5
@@ -18,14 +18,15 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from gateway_node.services.bookmarks import bookmark, place_of
+from gateway_node.services.bookmarks import bookmark, bookmark_at, moment_of, place_of
 from gateway_node.services.lms import questions
 from gateway_node.services.lms.assignments import MAX_TEXT, Attempts, Weight
-from gateway_node.services.lms.courses import MAX_TITLE, Check, Microseconds
+from gateway_node.services.lms.courses import MAX_TITLE, Check
 from gateway_node.services.lms.questions import Answer, AnyQuestion, QuestionView
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line, storable
+from gateway_node.services.times import zoned
 from realtime import codes
 from storage.lms.quizzes import Answers, Attempt, Quiz, QuizChange, QuizStore, State
 
@@ -34,9 +35,6 @@ PERIOD = 2.0  # s between two looks of all nodes for attempts whose time is up
 BATCH = 50
 
 TimeLimit = Annotated[int, Meta(ge=10, le=7 * 86400)]
-
-
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class NewQuiz(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -150,11 +148,10 @@ class Quizzes:
     async def list(
         self, course_id: UUID, *, teaches: bool, after: str | None = None, limit: int = MAX_PAGE
     ) -> QuizPage:
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         found = await asked(self._store.list(course_id, drafts=teaches, after=moment, limit=limit + 1))
         last = found[limit - 1] if len(found) > limit else None
-        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        following = bookmark_at(last.created_at, last.id) if last else ""
         return QuizPage([_view(each, teaches=False) for each in found[:limit]], following)
 
     async def get(self, course_id: UUID, id: UUID, *, teaches: bool) -> QuizView:
@@ -352,7 +349,7 @@ def _questions(quiz: Quiz) -> list[AnyQuestion]:
 
 def _values(new: NewQuiz) -> tuple[Any, ...]:
     points = questions.checked(new.questions)
-    opens, due = _moment(new.opens_at, "/opens_at"), _moment(new.due_date, "/due_date")
+    opens, due = zoned(new.opens_at, "/opens_at"), zoned(new.due_date, "/due_date")
     if opens and due and due <= opens:
         raise codes.BAD_REQUEST.at("/due_date", "the end comes after the beginning")
     return (
@@ -393,12 +390,6 @@ def _attempt(
         # With another attempt to come, they would say which answers were right.
         marks=attempt.marks if with_marks else {},
     )
-
-
-def _moment(moment: datetime | None, pointer: str) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
-    return moment
 
 
 def _no_quiz() -> codes.CommandError:

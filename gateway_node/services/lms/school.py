@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct
 
 from gateway_node.rights import SchoolRole
-from gateway_node.services.bookmarks import bookmark, place_of
-from gateway_node.services.lms.courses import Microseconds
+from gateway_node.services.bookmarks import bookmark_at, moment_of
 from gateway_node.services.stores import asked
 from realtime import codes
 from storage.lms.school import Act, LastAdmin, SchoolPerson, SchoolStore
 
 MAX_PAGE = 100
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class PeoplePage(Struct, frozen=True, omit_defaults=True):
@@ -40,11 +37,10 @@ class School:
 
     async def people(self, *, after: str | None, limit: int = MAX_PAGE) -> PeoplePage:
         """Everybody with an account, the oldest first."""
-        place = place_of(after, tuple[Microseconds, UUID], "after")
-        moment = (_EPOCH + timedelta(microseconds=place[0]), place[1]) if place else None
+        moment = moment_of(after)
         found = await asked(self._store.people(after=moment, limit=limit + 1))
         last = found[limit - 1] if len(found) > limit else None
-        following = bookmark((last.created_at - _EPOCH) // timedelta(microseconds=1), last.id) if last else ""
+        following = bookmark_at(last.created_at, last.id) if last else ""
         return PeoplePage(found[:limit], following)
 
     async def set_role(self, actor: UUID, user_id: UUID, role: SchoolRole) -> None:
