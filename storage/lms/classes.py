@@ -257,6 +257,10 @@ class ClassStore:
     async def take_back(self, poll_id: UUID, user_id: UUID) -> None:
         await self._database.execute(_SQL["take_back"], poll_id, user_id)
 
+    async def close_poll(self, poll_id: UUID, offset: int) -> None:
+        """What stands at or beyond the offset counts no more. Again is fine."""
+        await self._database.execute(_SQL["close_poll"], poll_id, offset)
+
     async def tally(self, poll_id: UUID, options: int) -> list[int]:
         """Votes by option."""
         counts = [0] * options
@@ -268,7 +272,7 @@ class ClassStore:
         return [tuple(row) for row in await self._database.fetch(_SQL["votes"], poll_id, after, limit)]
 
     async def grade(self, poll_id: UUID) -> None:
-        """What a quiz earned, into the gradebook. Again is fine."""
+        """What a quiz that is closed earned, into the gradebook. Again is fine."""
         await self._database.execute(_SQL["grade"], poll_id)
 
     # --- attendance --------------------------------------------------------------------------------------------

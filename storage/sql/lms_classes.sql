@@ -68,18 +68,23 @@ select i, counts, fresh, head from cast_votes($1, $2, $3)
 -- name: take_back
 delete from class_votes where poll_id = $1 and user_id = $2
 
+-- name: close_poll
+update class_polls set closed = $2 where id = $1 and closed is null
+
 -- name: tally
-select option, count(*) as votes from class_votes where poll_id = $1 group by option
+select v.option, count(*) as votes from class_votes v join class_polls p on p.id = v.poll_id
+where v.poll_id = $1 and (p.closed is null or v."offset" < p.closed) group by v.option
 
 -- name: votes
 select v.user_id, u.name, v.option from class_votes v join users u on u.id = v.user_id
-where v.poll_id = $1 and ($2::uuid is null or v.user_id > $2) order by v.user_id limit $3
+join class_polls p on p.id = v.poll_id
+where v.poll_id = $1 and (p.closed is null or v."offset" < p.closed) and ($2::uuid is null or v.user_id > $2) order by v.user_id limit $3
 
 -- name: grade
 select count(put_grade(k.course_id, 'quiz', p.id, v.user_id, case when v.option = p.correct then p.points else 0 end))
 from class_polls p join classes k on k.id = p.class_id join class_votes v on v.poll_id = p.id
 join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
-where p.id = $1 and p.correct is not null and p.points > 0
+where p.id = $1 and p.correct is not null and p.points > 0 and v."offset" < p.closed
 
 -- name: attend
 select attend($1, $2, $3)

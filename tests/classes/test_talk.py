@@ -153,6 +153,16 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
         assert (await ann.rpc("class.results", **vote))["correct"] == 1
         assert "votes" not in await ann.rpc("class.results", **vote)
         assert await grades(teacher, room, poll, 2) == {ann.id: 2, ben.id: 0}
+        # A vote of a node that died before it came to refuse it: it stands beyond the end of the poll.
+        await execute(
+            server,
+            'insert into class_votes (poll_id, user_id, option, "offset")'
+            " select $1::text::uuid, $2::text::uuid, 1, closed from class_polls where id = $1::text::uuid",
+            poll,
+            cleo.id,
+        )
+        results = await teacher.rpc("class.results", **vote)
+        assert (results["counts"], len(results["votes"])) == ([1, 1, 0], 2)
 
 
 async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str, float]:

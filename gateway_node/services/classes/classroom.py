@@ -351,7 +351,9 @@ class Classrooms:
             raise codes.CONFLICT.saying("the poll is closed")
         self._crier.voted(id, poll_id, len(poll.options))
         if present.closed:
-            await asked(self._store.grade(poll_id))  # it was closed while this one was written
+            # It was closed while this one was written, which counts.
+            await asked(self._store.close_poll(poll_id, present.closed))
+            await asked(self._store.grade(poll_id))
 
     async def results(self, identity: Identity, id: UUID, poll_id: UUID, after: UUID | None) -> PollResults:
         follower, standing = await self._inside(identity, id)
@@ -421,9 +423,14 @@ class Classrooms:
         assert verdict.command is not None
         poll = follower.state.poll
         if isinstance(verdict.command.command, ClosePoll | End) and poll is not None:
-            self._crier.voted(follower.id, UUID(poll.id), len(poll.options))
-            if poll.points:
-                self._spawn(self._store.grade(UUID(poll.id)))
+            self._spawn(self._close(follower.id, poll))
+
+    async def _close(self, id: UUID, poll: state.Poll) -> None:
+        poll_id = UUID(poll.id)
+        await self._store.close_poll(poll_id, poll.closed)
+        if poll.points:
+            await self._store.grade(poll_id)
+        self._crier.voted(id, poll_id, len(poll.options))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         async def run() -> None:
