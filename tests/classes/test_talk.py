@@ -204,6 +204,7 @@ async def test_who_was_there_and_for_how_long(server: Server) -> None:
         await ben.device.cut_and_return()
         await noted(server, room, 3, joins={ben.id: 2}, seconds={ann.id: 40})
         await room.do(teacher, "end")
+        await noted(server, room, 3, seconds={teacher.id: 0, ben.id: 0})
         lines = ok(await teacher.http("GET", f"{room.path}/attendance"))["attendance"]
         by_user = {each["user_id"]: each for each in lines}
         assert by_user[ann.id]["joins"] == 1 and 40 <= by_user[ann.id]["seconds"] < 100

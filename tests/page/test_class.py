@@ -66,7 +66,10 @@ async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:
         room, (teacher, ann, ben) = await three(visitors, server, people)
         await hold(teacher, ann, ben)
         # hands
-        await ann.press("Raise hand")
+        await ann.button("Raise hand").press("Enter")  # without a mouse
+        await expect(ann.button("Raise hand")).to_have_attribute("aria-pressed", "true")
+        await expect(ann.button("Raise hand")).to_be_focused()
+        await expect(ben.page.locator(".class-told")).to_have_text("ann has raised a hand.")
         await ben.press("Raise hand")
         await expect(teacher.page.locator(".class-hands li")).to_have_text(["ann", "ben"])
         await teacher.press("Call next")

@@ -210,6 +210,8 @@ class LiveClasses:
         assert verdict.command is not None
         if isinstance(verdict.command.command, Start | End | Cancel):
             self._hub.spawn(self._note_life(follower))
+            if not isinstance(verdict.command.command, Cancel):  # who is there when it begins or ends was there then
+                self._hub.spawn(self._attend_all(follower.id, follower.users()))
             follower.keep()
 
     async def _note_life(self, follower: ClassFollower) -> None:
@@ -293,6 +295,12 @@ class LiveClasses:
     def _is_here(self, follower: ClassFollower, user: str) -> bool:
         return any(each.channel(follower.name) is not None for each in self._hub.connections_of(user))
 
+    async def _attend_all(self, id: UUID, users: set[str]) -> None:
+        present = [(id, UUID(user)) for user in users]
+        with suppress(DatabaseUnavailable):
+            for begin in range(0, len(present), SLICE):
+                await self._store.attend(present[begin : begin + SLICE])
+
     async def _mark(self, present: set[tuple[UUID, str]]) -> None:
         """Note that people are in classes that go on."""
         live = [
@@ -300,8 +308,8 @@ class LiveClasses:
             for id, user in present
             if (follower := self._followers.get(id)) is not None and follower.state.phase == "live"
         ]
-        for begin in range(0, len(live), 1000):
-            await self._store.attend(live[begin : begin + 1000])
+        for begin in range(0, len(live), SLICE):
+            await self._store.attend(live[begin : begin + SLICE])
 
     async def end_overdue(self) -> None:
         """End the classes that nobody ended."""
