@@ -132,7 +132,11 @@ class _Change:
             raise codes.PERMISSION_DENIED.saying("that cannot be done to the staff of the course")
 
     def take_out(self, user: str) -> None:
+        """Their right goes with their seat: an assistant of the class would unban themselves, or come by a locked door.
+        An observer stays one, or a kick would be a way to the chat."""
         self.add("kicked", user, self.offset)
+        if self.state.roles.get(user) != "observer":
+            self.remove("roles", user)
         self.remove("admitted", user)
         self.remove("hands", user)
         self.remove("sending", user)

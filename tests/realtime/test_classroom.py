@@ -218,6 +218,17 @@ def test_teachers_appoint_assistants_and_assistants_do_not(log: Log) -> None:
     assert log.refusal("ann", commands.UnmuteAll()) == DENIED
 
 
+@pytest.mark.parametrize("out", [commands.Kick, commands.Ban])
+def test_an_assistant_of_the_class_who_is_thrown_out_is_none_any_more(log: Log, out: type[commands.Command]) -> None:
+    log.did("tea", commands.SetRole("ann", "assistant"))
+    log.did("tea", out("ann"))  # type: ignore[call-arg,arg-type]
+    for command in (commands.Unban("ann"), commands.LockClass(False), commands.SetLock("chat"), commands.Start()):
+        assert log.refusal("ann", command) == DENIED
+    log.did("tea", commands.SetRole("ben", "observer"))
+    log.did("tea", out("ben"))  # type: ignore[call-arg,arg-type]
+    assert log.state.roles == {"ben": "observer"}  # a kick is no way to the chat
+
+
 def test_one_poll_at_a_time(log: Log) -> None:
     poll = commands.OpenPoll(poll_id="p", question="?", options=("a", "b"))
     log.did("tea", poll)
