@@ -9,10 +9,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from config.embedded import has_janus
 from gateway_node.services.classes.ice import Ice, IceServer
-from gateway_node.services.classes.media import Description, JanusMedia, Page
+from gateway_node.services.classes.janus import JanusRefused
+from gateway_node.services.classes.media import MAX_WATCHED, Description, JanusMedia, Page
 from loadtest.server import Server
 from realtime import codes
+from realtime.classroom.commands import AnyCommand, Kick, Logged, Mute
+from realtime.classroom.fold import Verdict
 from realtime.classroom.state import Classroom, Sending
 from tests.chat.conftest import SETTINGS
 from tests.classes.room import lesson
@@ -81,6 +85,17 @@ async def test_what_cannot_be_is_refused_at_its_place(server: Server) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.skipif(not has_janus(), reason="needs janus: it is not installed")
+async def test_media_are_for_who_is_subscribed(server: Server) -> None:
+    """Whoever leaves is let go of by that; whoever never came could not be."""
+    async with lesson(server, "ann", media="janus") as (room, teacher, ann):
+        watch = {"class_id": room.id, "peer": "p", "user": teacher.id}
+        assert await ann.refusal("class.watch", **watch) == CONFLICT  # the teacher sends nothing
+        await ann.device.ask(unsubscribe={"channel": room.channel})
+        assert await ann.refusal("class.watch", **watch) == DENIED
+
+
+@pytest.mark.integration
 async def test_a_second_teacher_of_the_course_teaches_too(server: Server) -> None:
     async with lesson(server, "ann", assistant=True) as (room, teacher, ann, helper):
         path = f"/v1/courses/{room.course['id']}/participants/{helper.id}"
@@ -114,6 +129,65 @@ class NeverAsked:
 class Following:
     def __init__(self, state: Classroom) -> None:
         self.state = state
+        self.id = UUID(int=1)
+
+    def has(self, user: str) -> bool:
+        return False
+
+
+class Handles:
+    """A Janus that has handles, and takes feeds when the test lets it. `muted`: (feed, whether) as it was told."""
+
+    on_event = on_up = on_down = None
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.open: set[int] = set()
+        self.feeds: dict[int, str] = {}
+        self.muted: list[tuple[str, bool]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def attach(self) -> int:
+        await asyncio.sleep(0)
+        self.made += 1
+        self.open.add(self.made)
+        return self.made
+
+    async def detach(self, handle: int) -> None:
+        self.open.discard(handle)
+
+    async def message(self, handle: int, body: dict[str, Any], jsep: Any = None) -> tuple[dict[str, Any], Any]:
+        if handle not in self.open:
+            raise JanusRefused(459, "no such handle")
+        match body["request"]:
+            case "joinandconfigure":
+                await self.answers.wait()
+                self.feeds[handle] = body["id"]
+            case "moderate":
+                if body["id"] not in self.feeds.values():
+                    raise JanusRefused(428, "no such feed")
+                self.muted.append((body["id"], body["mute"]))
+            case "listparticipants":
+                return {"participants": [{"id": "tea.page.1"}]}, None
+        return {}, {"type": "answer", "sdp": "v=0"}
+
+    async def settle(self) -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+def media_of(janus: Handles) -> JanusMedia:
+    return JanusMedia(janus, b"", lambda channel, data: None, list)  # type: ignore[arg-type]
+
+
+def class_of(**sending: tuple[Any, ...]) -> Any:
+    sends = {user: Sending(user, "page", tracks, "student") for user, tracks in sending.items()}
+    return Following(Classroom(phase="live", sending=sends))
+
+
+def verdict(command: AnyCommand) -> Verdict:
+    return Verdict(command=Logged(id="x", by="tea", role="teacher", command=command))
 
 
 SDP = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n"
@@ -146,3 +220,55 @@ async def test_an_offer_is_held_against_the_class_before_janus_hears_of_it(
         other = Page(UUID(int=1), "ann", "another page")
         await media.publish(Following(state), other, Description("offer", SDP, {"0": "camera"}))  # type: ignore[arg-type]
     assert refused.value.code == DENIED
+
+
+async def test_of_two_offers_at_once_one_stays_and_can_be_muted() -> None:
+    janus, follower = Handles(), class_of(ann=("microphone",))
+    backend, page = media_of(janus), Page(UUID(int=1), "ann", "page")
+    offer = Description("offer", SOUND, {"0": "microphone"})
+    await asyncio.gather(*(backend.publish(follower, page, offer) for _ in range(5)), return_exceptions=True)
+    assert len(janus.open) == 1
+    follower.state.sending["ann"] = Sending("ann", "page", ("camera",), "student")
+    backend.obey(follower, verdict(Mute("ann")))
+    await janus.settle()
+    assert janus.muted == [(janus.feeds[min(janus.open)], True)]
+
+
+async def test_a_mute_while_an_offer_is_answered_is_a_mute() -> None:
+    janus, follower = Handles(), class_of(ann=("microphone",))
+    backend, page = media_of(janus), Page(UUID(int=1), "ann", "page")
+    janus.answers.clear()
+    offering = asyncio.create_task(backend.publish(follower, page, Description("offer", SOUND, {"0": "microphone"})))
+    await janus.settle()
+    follower.state.sending["ann"] = Sending("ann", "page", ("camera",), "student")
+    backend.obey(follower, verdict(Mute("ann")))
+    janus.answers.set()
+    await offering
+    await janus.settle()
+    assert [mute for _, mute in janus.muted] and all(mute for _, mute in janus.muted)
+
+
+async def test_made_up_names_of_pages_cost_janus_no_handle_without_end() -> None:
+    janus, follower = Handles(), class_of(tea=("camera",))
+    backend = media_of(janus)
+    for i in range(MAX_WATCHED):
+        await backend.watch(follower, Page(UUID(int=1), "ann", f"{i}"), "tea")
+    with pytest.raises(codes.CommandError) as refused:
+        await backend.watch(follower, Page(UUID(int=1), "ann", "one more"), "tea")
+    assert refused.value.code == LIMITED
+    await asyncio.gather(*(backend.watch(follower, Page(UUID(int=1), "ann", "0"), "tea") for _ in range(5)))
+    await backend.watch(follower, Page(UUID(int=1), "ben", "page"), "tea")
+    assert len(janus.open) == MAX_WATCHED + 1
+
+
+async def test_a_mute_takes_no_picture_from_somebody_who_was_kicked_once() -> None:
+    janus, follower = Handles(), class_of(tea=("camera",))
+    backend, page = media_of(janus), Page(UUID(int=1), "ben", "page")
+    follower.state.kicked["ben"] = 3
+    await backend.watch(follower, page, "tea")
+    backend.obey(follower, verdict(Mute("ben")))
+    await janus.settle()
+    assert len(janus.open) == 1
+    backend.obey(follower, verdict(Kick("ben")))
+    await janus.settle()
+    assert not janus.open

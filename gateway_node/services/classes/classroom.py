@@ -291,10 +291,13 @@ class Classrooms:
         await self._media.answer(Page(id, identity.user, peer), user, answer)
 
     async def _over_a_server(self, identity: Identity, id: UUID) -> ClassFollower:
-        """Raises error 108 where pages send to each other."""
+        """Raises error 108 where pages send to each other, 103 to whoever is not subscribed here: their leaving is what
+        ends their media."""
         follower, _ = await self._inside(identity, id, live=True)
         if follower.state.media == "p2p":
             raise codes.NOT_AVAILABLE.saying("this class goes from browser to browser")
+        if not follower.has(identity.user):
+            raise codes.PERMISSION_DENIED.saying("subscribe to the class first")
         return follower
 
     # --- polls -----------------------------------------------------------------------------------------------------

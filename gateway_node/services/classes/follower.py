@@ -213,6 +213,11 @@ class ClassFollower:
     def lost(self) -> None:
         self._loaded = False
 
+    def has(self, user: str) -> bool:
+        """Whether somebody is in it on this node."""
+        channel = self._channel
+        return channel is not None and any(each in channel.subscribers for each in self._hub.connections_of(user))
+
     def users(self) -> set[str]:
         """Who is in it on this node."""
         channel = self._channel

@@ -22,12 +22,13 @@ from msgspec import Struct
 from gateway_node.services.classes.follower import ClassFollower
 from gateway_node.services.classes.janus import JanusAway, JanusClient, JanusRefused, Message
 from realtime import codes
-from realtime.classroom.commands import PUBLISHERS, Track
+from realtime.classroom.commands import PUBLISHERS, Ban, Kick, Track
 from realtime.classroom.fold import Verdict
 from storage.lms.classes import class_channel
 
 MAX_SDP = 32_768  # bytes: a camera, a screen and sound take 10,000
 GRACE = 15.0  # s that the media of somebody who is gone are kept: they may be back
+MAX_WATCHED = 4 * PUBLISHERS["janus"]  # by one person: each is a handle of Janus, and names of pages are made up
 BITRATE = 1_200_000  # bit/s of one sender
 NO_SUCH_ROOM, ROOM_EXISTS, NO_SUCH_FEED = 426, 427, 428
 
@@ -131,7 +132,8 @@ class JanusMedia:
         self._push = push
         self._followed = followed
         self._senders: dict[Page, _Sender] = {}
-        self._watchers: dict[tuple[Page, str], int] = {}  # (page, whom it watches) -> handle
+        self._watchers: dict[tuple[UUID, str], dict[tuple[str, str], int]] = {}
+        """By class and user: (page, whom it watches) -> handle."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._was_up = False
         client.on_event = self._event
@@ -154,11 +156,12 @@ class JanusMedia:
         sending = follower.state.sending.get(page.user)
         if sending is None or sending.peer != page.peer or not set(offer.kinds.values()) <= set(sending.tracks):
             raise codes.PERMISSION_DENIED.saying("the class does not let this page send that")
-        await self._let_go(self._senders.pop(page, None))
         with _trouble():
             handle = await self._client.attach()
-            await self._open(handle, page.class_id)
             sender = _Sender(handle, f"{page.user}.{page.peer}.{time.time_ns()}", dict(offer.kinds))
+            before, self._senders[page] = self._senders.get(page), sender  # of two offers at once, one stays
+            await self._let_go(before)
+            await self._open(handle, page.class_id)
             body = {
                 "request": "joinandconfigure",
                 "ptype": "publisher",
@@ -166,11 +169,11 @@ class JanusMedia:
                 "id": sender.feed,
                 "descriptions": [{"mid": mid, "description": kind} for mid, kind in offer.kinds.items()],
             }
-            self._senders[page] = sender
             _, answer = await self._client.message(handle, body, {"type": "offer", "sdp": offer.sdp})
         if answer is None:
             raise codes.BAD_REQUEST.at("/sdp", "the media server makes nothing of it")
-        self._hold(follower, page, sender)  # the class may have changed meanwhile
+        sender.silent.clear()  # whatever the class took away meanwhile, there was nothing to mute yet
+        self._hold(follower, page, sender)
         return Description(answer["type"], answer["sdp"])
 
     async def _open(self, handle: int, id: UUID) -> None:
@@ -201,10 +204,15 @@ class JanusMedia:
         sending = follower.state.sending.get(user)
         if sending is None:
             raise codes.CONFLICT.saying("they send nothing")
-        await self._unwatch(page, user)
+        held = self._watchers.get((page.class_id, page.user), {})
+        if len(held) >= MAX_WATCHED and (page.peer, user) not in held:
+            raise codes.LIMIT_EXCEEDED.saying(f"one person watches at most {MAX_WATCHED} at once, by all their pages")
         with _trouble():
             handle = await self._client.attach()
-            self._watchers[page, user] = handle
+            held = self._watchers.setdefault((page.class_id, page.user), {})
+            before, held[page.peer, user] = held.get((page.peer, user)), handle
+            if before is not None:
+                await self._client.detach(before)
             feed = await self._feed(handle, page.class_id, f"{user}.{sending.peer}.")
             body = {
                 "request": "join",
@@ -228,15 +236,19 @@ class JanusMedia:
 
     async def answer(self, page: Page, user: str, answer: Description) -> None:
         _check(answer)
-        handle = self._watchers.get((page, user))
+        handle = self._watchers.get((page.class_id, page.user), {}).get((page.peer, user))
         if handle is None:
             raise codes.CONFLICT.saying("nothing was offered")
         with _trouble():
             await self._client.message(handle, {"request": "start"}, {"type": "answer", "sdp": answer.sdp})
 
-    async def _unwatch(self, page: Page, user: str) -> None:
-        handle = self._watchers.pop((page, user), None)
-        if handle is not None:
+    async def _unwatch(self, id: UUID, watcher: str, watched: str = "") -> None:
+        """No page of somebody watches the other any more, or anybody."""
+        held = self._watchers.get((id, watcher), {})
+        handles = [held.pop(key) for key in list(held) if watched in ("", key[1])]
+        if not held:
+            self._watchers.pop((id, watcher), None)
+        for handle in handles:
             await self._client.detach(handle)
 
     # --- obeying -----------------------------------------------------------------------------------------------
@@ -247,12 +259,15 @@ class JanusMedia:
             if page.class_id == follower.id:
                 self._hold(follower, page, sender)
         command = verdict.command.command if verdict.command is not None else None
-        for page, user in list(self._watchers):
-            if page.class_id != follower.id:
+        thrown_out = command.user if isinstance(command, Kick | Ban) else ""
+        for (id, watcher), held in list(self._watchers.items()):
+            if id != follower.id:
                 continue
-            thrown_out = getattr(command, "user", None) == page.user and page.user in state.kicked
-            if state.phase != "live" or thrown_out or user not in state.sending:
-                self._spawn(self._unwatch(page, user))
+            if state.phase != "live" or watcher == thrown_out:
+                self._spawn(self._unwatch(id, watcher))
+                continue
+            for watched in {user for _, user in held if user not in state.sending}:
+                self._spawn(self._unwatch(id, watcher, watched))
 
     def _hold(self, follower: ClassFollower, page: Page, sender: _Sender) -> None:
         """Hold what a page sends against what the class lets it send."""
@@ -283,15 +298,13 @@ class JanusMedia:
 
     async def _forget_later(self, follower: ClassFollower, user: str) -> None:
         await asyncio.sleep(GRACE)
-        if user in follower.users():
+        if follower.has(user):
             return
         for page, sender in list(self._senders.items()):
             if (page.class_id, page.user) == (follower.id, user):
                 del self._senders[page]
                 await self._let_go(sender)
-        for page, watched in list(self._watchers):
-            if (page.class_id, page.user) == (follower.id, user):
-                await self._unwatch(page, watched)
+        await self._unwatch(follower.id, user)
 
     # --- what Janus says -----------------------------------------------------------------------------------------
 
