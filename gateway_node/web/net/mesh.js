@@ -10,6 +10,8 @@
 import { Emitter } from '../emitter.js';
 
 const PATIENCE = 5_000; // ms for an offer, or for a connection to come back, before it is asked for again
+const ABSENT = 20_000; // ms after which nothing is sent any more to somebody who is gone: they may be back
+const PAGES = 3; // of one person that are sent to: what names they give their pages is up to them
 const GATHER = 50; // ms in which candidates are collected for one signal
 
 export class Mesh extends Emitter {
@@ -26,6 +28,8 @@ export class Mesh extends Emitter {
     this.#devices = devices;
     room.on('signal', (signal) => this.#signal(signal));
     room.on('changed', () => this.#watch());
+    room.on('out', (user) => this.#hangUp(user));
+    room.on('gone', (user) => setTimeout(() => room.people.has(user) || this.#hangUp(user), ABSENT));
     room.on('left', () => this.close());
     devices.on('changed', () => this.#callAll());
   }
@@ -128,7 +132,16 @@ export class Mesh extends Emitter {
   // --- sending -------------------------------------------------------------------------------------------------------
 
   #callAll() {
-    for (const link of [...this.#out.values()]) this.#call(link);
+    for (const link of [...this.#out.values()]) this.#call(link).catch(() => {}); // hung up meanwhile
+  }
+
+  /** Send nothing more to somebody, to all but their newest pages. */
+  #hangUp(user, kept = 0) {
+    const links = [...this.#out].filter(([, link]) => link.user === user);
+    for (const [key, { pc }] of links.slice(0, Math.max(links.length - kept, 0))) {
+      pc?.close();
+      this.#out.delete(key);
+    }
   }
 
   async #call(link) {
@@ -177,7 +190,10 @@ export class Mesh extends Emitter {
     try {
       if (data.want) {
         const key = `${from} ${peer}`;
-        if (!this.#out.has(key)) this.#out.set(key, { user: from, peer, call: null, pc: null });
+        if (!this.#out.has(key)) {
+          this.#hangUp(from, PAGES - 1);
+          this.#out.set(key, { user: from, peer, call: null, pc: null });
+        }
         await this.#call(this.#out.get(key));
       } else if (data.offer) {
         await this.#offered(from, peer, data);

@@ -2,7 +2,8 @@
  * A live class, as the server says it is: a snapshot at each subscription, and the changes that follow it. The page never
  * decides what is allowed; it asks, and shows what became of it.
  *
- * Events: `changed` (anything), `told` (a line for everybody to hear), `entered`, `left`; of the media `signal`
+ * Events: `changed` (anything), `told` (a line for everybody to hear), `entered`, `left`, `out` (somebody was thrown out),
+ * `gone` (somebody is not here now); of the media `signal`
  * ({from, peer, data}), `feed` ({user, peer}: something can be watched), `restart` (the media server is another one).
  */
 import { Emitter } from '../emitter.js';
@@ -195,7 +196,7 @@ export class Classroom extends Emitter {
     }
   }
 
-  #changes({ by, do: command, changes = [] }, offset) {
+  #changes({ by, do: command, changes = [], out }, offset) {
     const state = this.state;
     state.offset = offset;
     for (const [op, field, key, value] of changes) {
@@ -203,6 +204,7 @@ export class Classroom extends Emitter {
       else if (op === 'add') state[field][key] = value;
       else delete state[field][key];
     }
+    if (out) this.emit('out', out);
     if (changes.length) this.#tell(command, by);
     if (['lobby', 'admit', 'admit_all'].includes(command)) this.lookAtLobby().catch(() => {});
     if (command === 'open_poll') this.votes = null;
@@ -274,7 +276,10 @@ export class Classroom extends Emitter {
   #went({ user, client }) {
     const known = this.people.get(user);
     known?.clients.delete(client);
-    if (known && !known.clients.size) this.people.delete(user);
+    if (known && !known.clients.size) {
+      this.people.delete(user);
+      this.emit('gone', user);
+    }
     this.emit('changed');
   }
 }
