@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from functools import partial
 from uuid import uuid4
 
 import pytest
 
+from config.embedded import read_urls
 from loadtest.server import Server
+from realtime.classroom.commands import AnyCommand, ClosePoll, End, Logged, OpenPoll, Start
+from realtime.classroom.wire import encode_logged
+from realtime.interfaces import Entry
+from storage.database import Database
+from storage.log.append import append_batch
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson
+from tests.classes.room import Room, lesson, scheduled
 from tests.invariants.rawclient import Refused
-from tests.lms.school import execute, ok
+from tests.lms.school import enrol, execute, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 
@@ -163,6 +170,48 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
         )
         results = await teacher.rpc("class.results", **vote)
         assert (results["counts"], len(results["votes"])) == ([1, 1, 0], 2)
+
+
+async def test_a_quiz_is_graded_though_the_node_that_closed_it_died(server: Server) -> None:
+    """What a node leaves that dies between a command and what is done about it: a log, and nobody who followed it."""
+    async with school(server, "teacher", "ann") as (teacher, ann):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        room = await scheduled(teacher, course)
+        first, second = uuid4(), uuid4()
+        for poll in (first, second):
+            await execute(
+                server,
+                "insert into class_polls (id, class_id, question, options, correct, anonymous, points)"
+                " values ($1, $2::text::uuid, '?', '{a,b}', 1, false, 3)",
+                poll,
+                room.id,
+            )
+            await execute(
+                server,
+                "insert into class_votes (poll_id, user_id, option) values ($1, $2::text::uuid, 1)",
+                poll,
+                ann.id,
+            )
+        quiz = partial(OpenPoll, question="?", options=("a", "b"), anonymous=False, points=3)
+        left = (Start(), quiz(poll_id=str(first)), ClosePoll(), quiz(poll_id=str(second)), End())
+        database = Database(str(read_urls(server.data_dir).database))
+        async with database.transaction() as connection:
+            await append_batch(connection, [entry(room, command) for command in left])
+        await database.close()
+        assert "started_at" not in ok(await teacher.http("GET", room.path))
+        assert await teacher.refusal("class.join", class_id=room.id) == CONFLICT  # it is over
+        for poll in (first, second):
+            assert await grades(teacher, room, str(poll), 1) == {ann.id: 3}
+        async with asyncio.timeout(10):
+            while not {"started_at", "ended_at"} <= ok(await teacher.http("GET", room.path)).keys():
+                await asyncio.sleep(0.05)
+
+
+def entry(room: Room, command: AnyCommand) -> Entry:
+    id = uuid4()
+    data = encode_logged(Logged(id=str(id), by="", role="server", command=command))
+    return Entry(room.channel, id.bytes, "", data, type="command", counted=False)
 
 
 async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str, float]:

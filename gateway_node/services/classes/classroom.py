@@ -424,7 +424,7 @@ class Classrooms:
     def _heard(self, follower: ClassFollower, verdict: Verdict) -> None:
         """On every node: what a quiz earned is written once, however often it is said."""
         assert verdict.command is not None
-        poll = follower.state.poll
+        poll: state.Poll | None = next((op[2] for op in verdict.changes if op[:2] == ("set", "poll")), None)
         if isinstance(verdict.command.command, ClosePoll | End) and poll is not None:
             self._spawn(self._close(follower.id, poll))
 

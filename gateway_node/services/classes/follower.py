@@ -88,16 +88,18 @@ class ClassFollower:
                 pass  # another version kept it: the log has it all
         self.state = state
         self._kept = state.offset
+        decided: list[Verdict | None] = []
         while channel.position is not None and state.offset < channel.position:
             page = await self._log.read(self.name, state.offset, PAGE, PAGE_BYTES)
             if not page.publications:
                 state.offset = channel.position  # its past was cleared: what is kept is all there is
-            for publication in page.publications:
-                self._fold(publication)
+            decided += map(self._fold, page.publications)
         waiting, self._waiting = self._waiting, []
-        for publication in waiting:
-            self._fold(publication)
+        decided += map(self._fold, waiting)
         self._loaded = channel.position is not None
+        for verdict in decided:  # whoever folded them first may have died before they did anything about it
+            if verdict is not None and verdict.command is not None and not verdict.code:
+                self.on_verdict(self, verdict)
 
     def close(self) -> None:
         """Follow no more."""

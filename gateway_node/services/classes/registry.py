@@ -212,13 +212,13 @@ class LiveClasses:
             self._hub.spawn(self._note_life(follower))
             if not isinstance(verdict.command.command, Cancel):  # who is there when it begins or ends was there then
                 self._hub.spawn(self._attend_all(follower.id, follower.users()))
-            follower.keep()
 
     async def _note_life(self, follower: ClassFollower) -> None:
         state = follower.state
         cancelled = datetime.now(UTC) if state.phase == "cancelled" else None
         with suppress(DatabaseUnavailable):
             await self._store.note(follower.id, _moment(state.started_at), _moment(state.ended_at), cancelled)
+            follower.keep()  # now, and not before: a node that takes over looks at no more than what follows
 
     def _gone(self, follower: ClassFollower, user: str) -> None:
         if follower.state.phase == "live":
