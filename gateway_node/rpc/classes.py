@@ -68,7 +68,7 @@ class Signal(Struct):
     to: UUID
     peer: Peer
     data: Raw
-    to_peer: str = ""
+    to_peer: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Offer(Struct):

@@ -247,9 +247,6 @@ class ClassStore:
         row = await self._database.fetchrow(_SQL["poll"], class_id, id)
         return _poll(row) if row else None
 
-    async def polls(self, class_id: UUID) -> Sequence[StoredPoll]:
-        return [_poll(row) for row in await self._database.fetch(_SQL["polls"], class_id)]
-
     async def vote(self, poll_id: UUID, user_id: UUID, option: int) -> Vote | None:
         """`None`: there is no such poll."""
         return await self._votes.ask((poll_id, user_id, option))

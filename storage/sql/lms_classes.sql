@@ -59,9 +59,6 @@ values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing
 -- name: poll
 select * from class_polls where class_id = $1 and id = $2
 
--- name: polls
-select * from class_polls where class_id = $1 order by asked_at, id
-
 -- name: cast
 select i, counts, fresh, head from cast_votes($1, $2, $3)
 

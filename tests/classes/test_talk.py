@@ -126,6 +126,7 @@ async def test_a_signal_reaches_its_addressee_alone(server: Server) -> None:
         assert await ann.refusal("class.signal", to=eve.id, **signal) == NOT_FOUND  # outside
         assert await eve.refusal("class.signal", to=teacher.id, **signal) == UNKNOWN
         assert await ann.refusal("class.signal", to=teacher.id, **{**signal, "data": "x" * 33_000}) == LIMITED
+        assert await ann.refusal("class.signal", to=teacher.id, **{**signal, "to_peer": "x" * 65}) == BAD
         await ben.device.in_step()
         everything = [
             each

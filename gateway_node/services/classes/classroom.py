@@ -368,6 +368,8 @@ class Classrooms:
         votes: list[tuple[UUID, str, int]] = []
         if staff and not poll.anonymous:
             votes = list(await asked(self._store.votes(poll_id, after=after, limit=MAX_PAGE + 1)))
+        if self._open_poll(follower, poll_id) is None:
+            await _reached(follower.refresh())  # it may be open, and not heard of here yet
         closed = self._open_poll(follower, poll_id) is None
         return PollResults(
             poll_id=poll_id,

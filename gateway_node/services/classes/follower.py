@@ -1,4 +1,4 @@
-"""A live class on one node: its log folded (`realtime/commands.py`), and what is told and done about it here.
+"""A live class on one node: its log folded (`realtime/classroom`), and what is told and done about it here.
 
 Every node with somebody in the class, or that was asked about it, has one. All of them fold the same log and so agree;
 what has to be done once in the world (a row that says when it started, a kept state) is written so that doing it again
@@ -44,7 +44,6 @@ class ClassFollower:
         self.course_id = course_id
         self.state = Classroom()
         self.touched = 0.0  # when it was asked about last, by the loop's clock
-        self.present: dict[str, int] = {}  # connections by user, on this node
         self.on_gone: Callable[[ClassFollower, str], None] = lambda follower, user: None
         self.on_verdict: Callable[[ClassFollower, Verdict], None] = lambda follower, verdict: None
         self._hub = hub

@@ -282,7 +282,7 @@ class LiveClasses:
             slices = [present[begin : begin + SLICE] for begin in range(0, len(present), SLICE)] or [[]]
             for part in slices:  # 10,000 at once would hold up everybody for a tenth of a second
                 await asyncio.sleep(PULSE / len(slices))
-                still = {(follower.id, user) for follower, user in part if self._is_here(follower, user)}
+                still = {(follower.id, user) for follower, user in part if follower.has(user)}
                 with suppress(DatabaseUnavailable):
                     await self._mark(still)
             now = asyncio.get_running_loop().time()
@@ -291,9 +291,6 @@ class LiveClasses:
                     follower.keep()
                     del self._followers[follower.id]
                     follower.close()
-
-    def _is_here(self, follower: ClassFollower, user: str) -> bool:
-        return any(each.channel(follower.name) is not None for each in self._hub.connections_of(user))
 
     async def _attend_all(self, id: UUID, users: set[str]) -> None:
         present = [(id, UUID(user)) for user in users]
