@@ -72,7 +72,7 @@ async def test_a_retry_is_the_same_message(server: Server) -> None:
         assert [each.status for each in answers] == [201, 200, 200]
         assert answers[0].body == answers[1].body == answers[2].body
         other = await ann.http("POST", path, {"content": "ho"}, headers=key)
-        assert (other.status, other.pointers) == (422, ["/id"])
+        assert (other.status, other.pointers) == (422, ["Idempotency-Key"])
         assert (await ben.http("POST", path, {"content": "hi"}, headers=key)).status == 201, "everybody has their own"
 
         id = str(uuid4())

@@ -248,7 +248,7 @@ async def test_an_account_is_linked_by_its_address(worlds: Any, issuer: Issuer, 
     assert (identity.user, identity.info) == (str(owner.id), b'{"name":"Jane herself"}')
     assert await world.users.by_id(owner.id) == owner, "they have shown that it is theirs: nothing of it changes"
     assert world.ended == []
-    (act,) = await database.fetch("select act, subject_id, data from audit")
+    (act,) = await database.fetch("select act, subject_id, data from audit where act <> 'user.added'")
     assert (act["act"], act["subject_id"]) == ("identity.linked", owner.id)
     assert json.loads(act["data"]) == {"issuer": NAME, "subject": "jane"}
     later = await world.enter(issuer.token("jane", role="student"))
