@@ -232,6 +232,20 @@ async def test_a_buffer_waits_while_the_stream_is_full(
     assert await redis.xlen(STREAM) == 1
 
 
+async def test_a_buffer_waits_while_the_stream_is_big(
+    buffer: ClickBuffer, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few batches can be much, too: each has up to a thousand clicks."""
+    monkeypatch.setattr(buffering, "MAX_BYTES", 10_000)
+    for _ in range(3):
+        note(buffer, "a", 500)
+        await buffer.flush()
+    assert await redis.xlen(STREAM) == 1
+    await redis.delete(STREAM)
+    await buffer.flush()
+    assert await redis.xlen(STREAM) == 1
+
+
 async def test_ids_of_batches_are_kept_while_they_can_come_again(database: Database) -> None:
     """For an hour, and for as long as the stream has an entry of their time."""
     await database.execute(

@@ -24,7 +24,9 @@ STREAM = "links:clicks"
 PERIOD = 0.2  # s
 BATCH = 1000  # clicks in an entry
 MAX_WAITING = 50_000  # clicks, about 25 MB
-MAX_STREAM = 20_000  # entries: with more of them PostgreSQL is behind, and clicks wait in the nodes
+# With more in the stream PostgreSQL is behind, and clicks wait in the nodes: of what Redis has, this much is theirs.
+MAX_STREAM = 20_000  # entries
+MAX_BYTES = 256 * 1024 * 1024  # a million clicks and more
 PATIENCE = 600.0  # s that a batch is tried again: the ids of stored batches are kept for longer
 MAX_AGENT, MAX_REFERRER = 400, 300  # bytes
 
@@ -121,8 +123,8 @@ class ClickBuffer:
                 self.dropped += len(batch.clicks)
                 continue
             try:
-                (length,) = await self._pipe.run([("XLEN", STREAM)])
-                if length >= MAX_STREAM:
+                length, size = await self._pipe.run([("XLEN", STREAM), ("MEMORY", "USAGE", STREAM, "SAMPLES", 8)])
+                if length >= MAX_STREAM or (size or 0) >= MAX_BYTES:
                     return
                 await self._pipe.run([("XADD", STREAM, "*", "batch", encode(batch))])
             except Away:
