@@ -62,7 +62,7 @@ class Counting:
         self._me = me
         self._tell = tell
         self._task: asyncio.Task[None] | None = None
-        self._is_prepared = False
+        self._is_prepared = self._ended = False
         self._look_at = self._forget_at = self._tell_at = 0.0
         self._news: dict[str, Counted] = {}
         self.stored = 0  # clicks
@@ -74,6 +74,7 @@ class Counting:
         self._task = asyncio.create_task(self._run(), name="counting of clicks")
 
     async def stop(self) -> None:
+        self._ended = True  # a cancellation can be lost: in the same turn as a timeout of the Redis client's it is one
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -83,7 +84,7 @@ class Counting:
 
     async def _run(self) -> None:
         ready = False
-        while True:
+        while not self._ended:
             try:
                 if not ready:
                     await self._join()
