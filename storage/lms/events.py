@@ -156,7 +156,8 @@ async def _count_grades(connection: Connection, events: Sequence[Event]) -> None
     """A grade that changes leaves one tenth and enters another, or the same."""
     rows = []
     for event in events:
-        if event.kind == "grade.changed":
+        # Without per cent it is of something that has no points any more.
+        if event.kind == "grade.changed" and event.data["percent"] is not None:
             for course, item in ((event.course_id, event.subject_id), (event.course_id, SCHOOL), (SCHOOL, SCHOOL)):
                 rows.append((course, item, Decimal(str(event.data["percent"])), 1))
                 if event.data["was"] is not None:

@@ -138,3 +138,10 @@ create function attend(class_ids uuid[], people uuid[], merge double precision) 
         joins = a.joins + case when clock_timestamp() - a.last_at <= make_interval(secs => merge) then 0 else 1 end,
         last_at = greatest(a.last_at, clock_timestamp())
 $$;
+
+-- Quizzes of classes have points like those of courses, and are counted with them.
+create or replace function item_points(item_kind text, item uuid) returns numeric language sql stable as $$
+    select case item_kind
+        when 'quiz' then coalesce((select points from quizzes where id = item), (select points from class_polls where id = item))
+        else (select points from assignments where id = item) end
+$$;

@@ -89,6 +89,9 @@ left join (
     select id, title, 'assignment' as kind, created_at from assignments where course_id = $1
     union all
     select id, title, 'quiz', created_at from quizzes where course_id = $1
+    union all
+    select p.id, left(p.question, 255), 'quiz', p.asked_at
+    from classes k join class_polls p on p.class_id = k.id where k.course_id = $1 and p.points > 0
 ) i on i.id = s.item_id
 where s.course_id = $1 and (s.item_id = $2 or i.id is not null)
 order by i.created_at nulls first, s.item_id, s.tenth

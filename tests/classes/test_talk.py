@@ -159,6 +159,15 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
         assert (results["counts"], results["total"], results["correct"]) == ([1, 1, 0], 2, 1)
         assert sorted(results["votes"]) == sorted([[ann.id, "ann", 1], [ben.id, "ben", 0]])
         assert (await ann.rpc("class.results", **vote))["correct"] == 1
+        # It is in the reports like any other grade, and holds up nothing that comes after it.
+        report = f"/v1/courses/{room.course['id']}/report"
+        async with asyncio.timeout(20):
+            while not (spreads := ok(await teacher.http("GET", report))["grades"]):
+                await asyncio.sleep(0.05)
+        assert [(each["title"], each["kind"], each["tenths"][0], each["tenths"][10]) for each in spreads] == [
+            ("", "", 1, 1),
+            ("2 + 2?", "quiz", 1, 1),
+        ]
         assert "votes" not in await ann.rpc("class.results", **vote)
         assert await grades(teacher, room, poll, 2) == {ann.id: 2, ben.id: 0}
         # A vote of a node that died before it came to refuse it: it stands beyond the end of the poll.

@@ -12,7 +12,7 @@ import pytest
 
 from loadtest.server import Server
 from tests.chat.person import Person
-from tests.lms.school import enrol, ok, published_course, school
+from tests.lms.school import enrol, execute, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 NOWHERE = "00000000-0000-0000-0000-000000000000"
@@ -129,3 +129,17 @@ async def test_how_many_messages_were_sent(server: Server) -> None:
         await ann.say(course["room_id"], "One more")
         report = await report_when(teacher, path, lambda found: found["totals"].get("message.sent") == 6)
         assert [each["events"] for each in report["days"] if each["kind"] == "message.sent"] == [6]
+
+
+async def test_what_cannot_be_counted_holds_up_nothing(server: Server) -> None:
+    """As if another version had written it."""
+    async with school(server, "teacher", "ann") as (teacher, ann):
+        course = await published_course(teacher)
+        for data in ('{"was": null, "percent": "much"}', "{}"):
+            bad = "select record_event('grade.changed', $1::text::uuid, null, null, $2::text::jsonb)"
+            await execute(server, bad, course["id"], data)
+        await enrol(ann, course)
+        path = f"/v1/courses/{course['id']}"
+        ok(await teacher.http("POST", f"{path}/assignments", {"title": "After it", "status": "published"}), 201)
+        await ann.hears(ann.channel, kind="assignment.published")
+        await report_when(teacher, f"{path}/report", lambda found: found["totals"].get("enrollment.added") == 1)

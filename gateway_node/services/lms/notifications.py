@@ -8,7 +8,7 @@ this process dies before that is noted, the next one publishes it again, and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -24,7 +24,7 @@ from gateway_node.services.stores import asked
 from realtime.namespaces import BUILT_IN
 from realtime.publisher import Publisher
 from storage.deliveries import DeliveryStore, Way
-from storage.lms.events import Event, EventStore, count
+from storage.lms.events import Consumer, Event, EventStore, count
 from storage.lms.notifications import Notification, NotificationStore, Untold, tell, tell_followers, tell_students
 
 if TYPE_CHECKING:
@@ -155,20 +155,22 @@ class Notifications:
         """Take what happened, count it, and tell whom it concerns. Raises `DatabaseUnavailable`."""
         if not await self._events.pending():
             return
-        busy = True
-        while busy:
-            async with self._events.consume("reports", BATCH) as (connection, events):
-                if events:
-                    await count(connection, events)
-                busy = len(events) == BATCH
-        busy = True
-        while busy:
-            async with self._events.consume("notifications", BATCH) as (connection, events):
-                for event in events:
-                    await _notify(connection, event)
-                busy = len(events) == BATCH
+        await self._read("reports", count)
+        await self._read("notifications", _notify_all)
         while await self._tell() == BATCH:
             pass
+
+    async def _read(self, consumer: Consumer, handle: Callable[[Connection, Sequence[Event]], Awaitable[None]]) -> None:
+        """All that is new. One that cannot be handled is left out, with a word in the log: others wait behind it."""
+        busy = True
+        while busy:
+            async with self._events.consume(consumer, BATCH) as (connection, events):
+                busy = len(events) == BATCH
+                if not events or await _handled(connection, events, handle):
+                    continue
+                for event in events:
+                    if not await _handled(connection, [event], handle):
+                        _log.error("event.left_out", consumer=consumer, id=event.id, kind=event.kind)
 
     async def _count_messages(self) -> None:
         while await self._events.count_messages(BATCH) == BATCH:
@@ -185,6 +187,27 @@ class Notifications:
             id=found.id, kind=found.kind, course_id=found.course_id, data=found.data, created_at=found.created_at
         )
         await self._publisher.publish(f"user:{untold.user_id}", _PERSONAL, _encode(told), id=found.id.bytes)
+
+
+async def _handled(
+    connection: Connection,
+    events: Sequence[Event],
+    handle: Callable[[Connection, Sequence[Event]], Awaitable[None]],
+) -> bool:
+    """In a transaction of its own within the other: what fails leaves nothing. Should it be the connection that failed,
+    the outer one fails as well, and all of it is read again."""
+    try:
+        async with connection.transaction():
+            await handle(connection, events)
+    except Exception:
+        _log.exception("events.failed", events=len(events), first=events[0].id)
+        return False
+    return True
+
+
+async def _notify_all(connection: Connection, events: Sequence[Event]) -> None:
+    for event in events:
+        await _notify(connection, event)
 
 
 async def _notify(connection: Connection, event: Event) -> None:
