@@ -37,16 +37,19 @@ def add(
     email: Email,
     *,
     name: Annotated[str, typer.Option(help="What others see.")] = "",
-    role: Annotated[str, typer.Option(help="Such as student, teacher, admin.")] = "student",
+    role: Annotated[str, typer.Option(help="student, teacher, assistant or admin.")] = "student",
     data_dir: DataDirectory = None,
     config: ConfigFile = None,
 ) -> None:
     """Make an account. The password is asked for, or read from the standard input when that is not a terminal."""
     from gateway_node.passwords import Passwords
+    from gateway_node.rights import SCHOOL_ROLES
     from storage.users import EmailTaken, UserStore
 
     if "@" not in email:
         raise Trouble(f"{email!r} is not an address such as someone@example.org.", status=2)
+    if role not in SCHOOL_ROLES:
+        raise Trouble(f"{role!r} is no role: {', '.join(SCHOOL_ROLES)}.", status=2)
     settings = load(config, data_dir)
     password = _password()
 

@@ -282,3 +282,8 @@ def test_a_dead_store_comes_back_under_the_same_nodes(served: Served, name: str)
             assert error.code == 503
         assert time.monotonic() < deadline, f"not ready again after {name}'s end"
         time.sleep(0.05)
+
+
+def test_a_role_that_is_none_is_refused() -> None:
+    refused = chalkwire("user", "add", "ada@example.org", "--role", "headmaster", stdin="correct horse\n")
+    assert "'headmaster' is no role: student, teacher, assistant, admin." in sentence(refused, 2)
