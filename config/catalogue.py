@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 
-from config.sections import Issuer, Secret, Settings, Url
+from config.kinds import Secret, Url
+from config.sections import Settings
+from config.tokens import Issuer
 
 PREFIX = "CHALKWIRE_"
 HIDDEN = "(hidden)"

@@ -16,14 +16,15 @@ from typing import Any
 from pydantic import ByteSize
 
 from config.catalogue import Setting, every_option_of_an_issuer, every_setting, size
-from config.sections import Issuer, Settings
+from config.sections import Settings
+from config.tokens import Issuer
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 _HEAD = """\
 # Settings
 
-<!-- Generated from config/sections.py by `python -m config.documentation`. -->
+<!-- Generated from config/sections.py and tokens.py by `python -m config.documentation`. -->
 
 Every setting has a name in the TOML file and one in the environment. The command line goes over the environment, that
 over the file, that over the default.

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from config.catalogue import every_setting
-from config.sections import ChannelOptions, Issuer, Settings
+from config.sections import ChannelOptions, Settings
 from config.settings import SettingsError
+from config.tokens import Issuer
 
 _SHORTEST = 32  # characters; 256 random bits take 43
 

@@ -1,13 +1,12 @@
 """The sections of the settings: every setting with its type, unit, default and meaning.
 
-This file is the one place that describes a setting; validation, messages, `docs/settings.md` and `chalkwire config`
-all read it from here. Models are frozen and hold plain values, so they cross a fork or a pickle for free.
+This is the one place that describes a setting (those of tokens are in `config/tokens.py`); validation, messages,
+`docs/settings.md` and `chalkwire config` all read it from here. Models are frozen and hold plain values, so they cross a
+fork or a pickle for free.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import math
 import re
 from pathlib import Path
@@ -15,83 +14,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
 )
 from pydantic_settings import NoDecode
 
-KIB = 1024
-MIB = 1024 * 1024
-
-
-class Secret:
-    """Marks a setting whose value is never printed."""
-
-
-class Url:
-    """Marks a setting whose value is printed without the password in it."""
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
-
-
-def _split(value: Any) -> Any:
-    """Lists come from the environment as `a,b` or as JSON."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        return json.loads(value)  # its JSONDecodeError is a ValueError, as pydantic wants it
-    return [item for part in value.split(",") if (item := part.strip())]
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value, strict=False))
-    except ValueError:
-        raise ValueError(f"{value!r} is neither an address nor a network such as 10.0.0.0/8") from None
-
-
-def _origin(value: str) -> str:
-    if value != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", value):
-        raise ValueError(f"{value!r} is not an origin such as https://example.org (or * for any)")
-    return value
-
-
-def _host(value: str) -> str:
-    if not re.fullmatch(r"(https?://)?[a-z0-9.-]+(:[0-9]+)?", value):
-        raise ValueError(f"{value!r} is neither a host nor an origin such as https://push.example")
-    return value
-
-
-def _url_of(*schemes: str, example: str) -> AfterValidator:
-    def check(value: str | None) -> str | None:
-        if value is not None and value.partition("://")[0] not in schemes:
-            raise ValueError(f"a URL such as {example} is wanted")
-        return value
-
-    return AfterValidator(check)
-
-
-def _absolute(value: Path) -> Path:
-    return value.expanduser().absolute()
-
-
-DataFolder = Annotated[Path, AfterValidator(_absolute)]
-Hosts = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], NoDecode, BeforeValidator(_split)]
-Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_split)]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_split)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-_MOST = 2**31 - 1  # what PostgreSQL's integer and the protocol's fields hold
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=_MOST)]
-Positive = Annotated[int, Field(ge=1, le=_MOST)]
+from config.kinds import (
+    KIB,
+    MIB,
+    Count,
+    DataFolder,
+    Hosts,
+    Networks,
+    Origins,
+    Port,
+    Positive,
+    Rate,
+    Seconds,
+    Secret,
+    Section,
+    Url,
+    split,
+    url_of,
+)
+from config.tokens import Token
 
 
 class Http(Section):
@@ -103,7 +52,7 @@ class Http(Section):
         default=None,
         description="Node *i* (from 0) also listens on this port + *i*, so that one node can be addressed.",
     )
-    public_url: Annotated[str | None, _url_of("http", "https", example="https://school.example")] = Field(
+    public_url: Annotated[str | None, url_of("http", "https", example="https://school.example")] = Field(
         default=None,
         description="Address under which people reach the server, for links in mails. Unset: `http://` with host and "
         "port.",
@@ -121,7 +70,7 @@ class Http(Section):
 class Database(Section):
     """PostgreSQL, the source of truth."""
 
-    url: Annotated[str | None, Url(), _url_of("postgresql", "postgres", example="postgresql://user@host/name")] = Field(
+    url: Annotated[str | None, Url(), url_of("postgresql", "postgres", example="postgresql://user@host/name")] = Field(
         default=None, repr=False, description="Where PostgreSQL is. Unset: the embedded one is started."
     )
     statement_cache_size: Count = Field(
@@ -138,128 +87,16 @@ class Redis(Section):
     """Redis or Valkey: presence, typing, cursors, limits; nothing that may not be lost."""
 
     url: Annotated[
-        str | None, Url(), _url_of("redis", "rediss", "unix", example="redis://host:6379/0 or unix:///path/to.sock")
+        str | None, Url(), url_of("redis", "rediss", "unix", example="redis://host:6379/0 or unix:///path/to.sock")
     ] = Field(default=None, repr=False, description="Where Redis or Valkey is. Unset: the embedded Valkey is started.")
 
 
 class Nats(Section):
     """NATS, which carries publications between nodes."""
 
-    url: Annotated[str | None, Url(), _url_of("nats", "tls", example="nats://host:4222")] = Field(
+    url: Annotated[str | None, Url(), url_of("nats", "tls", example="nats://host:4222")] = Field(
         default=None, repr=False, description="Where NATS is. Unset: the embedded one is started."
     )
-
-
-def _public_key(value: str | None) -> str | None:
-    """Refuse at the start what a node could verify no token with (RFC 7518, sections 3.3 and 3.4; RFC 8037)."""
-    if value is None:
-        return None
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        key = load_pem_public_key(value.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("a PEM public key (-----BEGIN PUBLIC KEY----- ...) is wanted") from None
-    if isinstance(key, rsa.RSAPublicKey):
-        if key.key_size < 2048:
-            raise ValueError(f"an RSA key of 2048 bits or more is wanted, and this one has {key.key_size}")
-        return value
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return value
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in {"secp256r1", "secp384r1", "secp521r1"}:
-        return value
-    raise ValueError("an RSA, ECDSA (P-256, P-384, P-521) or EdDSA key is wanted")
-
-
-SchoolRole = Literal["student", "assistant", "teacher", "admin"]
-Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-
-
-def _keys_url(value: str) -> str:
-    """Whoever changes the keys on their way here lets anybody in."""
-    if not re.fullmatch(r"https://[^/\s]+\S*|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/\S*)?", value):
-        raise ValueError("a URL such as https://login.example/keys is wanted; http:// only to this machine")
-    return value
-
-
-class Issuer(Section):
-    """An issuer whose tokens are accepted as well, such as a university's single sign-on (OpenID Connect)."""
-
-    issuer: Annotated[str, Field(min_length=1)] = Field(description="What a token's `iss` is.")
-    jwks_url: Annotated[str, AfterValidator(_keys_url)] = Field(
-        description="Where its public keys are (`jwks_uri`), a JWK Set. Fetched every 10 minutes, and for a key that "
-        "is not known yet, at most every 10 s; while the issuer is away the known ones go on."
-    )
-    audience: Annotated[str, Field(min_length=1)] = Field(
-        description="What a token's `aud` must contain: without it, a token for any other program would open this one."
-    )
-    algorithms: Annotated[tuple[Algorithm, ...], BeforeValidator(_split), Field(min_length=1)] = Field(
-        default=("RS256",), description="Algorithms that are accepted from it."
-    )
-    email_claim: str = Field(
-        default="email", description="Claim with the address, which counts where `email_verified` is true."
-    )
-    link_by_email: bool = Field(
-        default=False,
-        description="Let whoever has the verified address of an account here have that account. The issuer can then "
-        "enter each account whose role it may give.",
-    )
-    role_claim: str | None = Field(
-        default=None,
-        description="Claim with the role in the school, one or a list; `a.b` is inside. Unset: roles are given here.",
-    )
-    roles: dict[str, SchoolRole] = Field(
-        default={"student": "student", "assistant": "assistant", "teacher": "teacher"},
-        description="What the values of that claim mean. Others mean nothing; who has none is a student.",
-    )
-
-
-def _issuers(value: dict[str, Issuer]) -> dict[str, Issuer]:
-    for name in value:
-        if not re.fullmatch(r"[-a-zA-Z0-9_]+", name):
-            raise ValueError(f"{name!r} cannot name an issuer: letters, digits, '-' or '_'")
-    if len({each.issuer for each in value.values()}) < len(value):
-        raise ValueError("two of them have the same `issuer`")
-    return value
-
-
-class Token(Section):
-    """The JSON Web Tokens (RFC 7519) that connections and requests carry."""
-
-    hmac_secret: Annotated[str | None, Secret(), Field(min_length=32)] = Field(
-        repr=False,
-        default=None,
-        description="Key of HS256, HS384 and HS512 tokens and of the server's own. Unset: made on the first start and "
-        "kept in the data directory.",
-    )
-    public_key: Annotated[str | None, AfterValidator(_public_key)] = Field(
-        default=None,
-        description="PEM public key (RSA, ECDSA or Ed25519) of an issuer whose tokens are accepted as well.",
-    )
-    audience: str | None = Field(default=None, description="What a token's `aud` must contain; unset: not checked.")
-    issuer: str | None = Field(default=None, description="What a token's `iss` must be; unset: not checked.")
-    issuers: Annotated[dict[str, Issuer], AfterValidator(_issuers)] = Field(
-        default={},
-        description="Further issuers by a name of your choice: a table each in TOML, one JSON object in the "
-        "environment.",
-    )
-    leeway: Annotated[float, Field(ge=0, le=300)] = Field(
-        default=0.0, description="Seconds by which the issuer's clock may differ from ours."
-    )
-    access_ttl: Positive = Field(default=900, description="Seconds that a login's access token is valid.")
-    refresh_ttl: Positive = Field(
-        default=30 * 86400, description="Seconds that a login lasts without being used (refresh token)."
-    )
-
-    @field_validator("issuers")
-    @classmethod
-    def _others(cls, value: dict[str, Issuer], info: ValidationInfo) -> dict[str, Issuer]:
-        """A token is held against the issuer that it names: the server's own would be held against other keys."""
-        if info.data.get("issuer") in {each.issuer for each in value.values()}:
-            raise ValueError("one of them has the `issuer` that token.issuer is, which is this server")
-        return value
 
 
 class Api(Section):
@@ -436,7 +273,7 @@ class Chat(Section):
 class Files(Section):
     """Files that people share."""
 
-    url: Annotated[str | None, Url(), _url_of("file", "s3", "gs", "az", example="s3://bucket/prefix")] = Field(
+    url: Annotated[str | None, Url(), url_of("file", "s3", "gs", "az", example="s3://bucket/prefix")] = Field(
         default=None,
         repr=False,
         description="Object store of the files. Unset: the folder `files` in the data directory.",
@@ -459,13 +296,11 @@ def _sender(value: str | None) -> str | None:
 class Mail(Section):
     """Mail to people: notifications, lost passwords, verification of addresses."""
 
-    url: Annotated[str | None, Url(), _url_of("smtp", "smtps", example="smtp://user:password@mail.example:587")] = (
-        Field(
-            default=None,
-            repr=False,
-            description="The mail server. `smtp` turns to TLS where the server offers it, `smtps` begins with it. "
-            "Unset: no mail is sent.",
-        )
+    url: Annotated[str | None, Url(), url_of("smtp", "smtps", example="smtp://user:password@mail.example:587")] = Field(
+        default=None,
+        repr=False,
+        description="The mail server. `smtp` turns to TLS where the server offers it, `smtps` begins with it. "
+        "Unset: no mail is sent.",
     )
     sender: Annotated[str, AfterValidator(_sender)] = Field(
         default="Chalkwire <no-reply@localhost>", description="Whom mails come from."
@@ -532,8 +367,8 @@ def _domain(value: str) -> str:
     return domain
 
 
-Domains = Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], NoDecode, BeforeValidator(_split)]
-Words = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], NoDecode, BeforeValidator(_split)]
+Domains = Annotated[tuple[Annotated[str, AfterValidator(_domain)], ...], NoDecode, BeforeValidator(split)]
+Words = Annotated[tuple[Annotated[str, AfterValidator(str.lower)], ...], NoDecode, BeforeValidator(split)]
 
 
 class Links(Section):
@@ -559,7 +394,7 @@ class Links(Section):
         default="none",
         description="What is kept of a visitor's address: nothing, its network (/24, /48), or all of it.",
     )
-    country_database: Annotated[Path, AfterValidator(_absolute)] | None = Field(
+    country_database: DataFolder | None = Field(
         default=None, description="MaxMind DB file (`.mmdb`) of countries. Unset: what the registries gave to whom."
     )
     keep_clicks: Count = Field(
@@ -573,7 +408,7 @@ def _ice_server(value: str) -> str:
     return value
 
 
-IceServers = Annotated[tuple[Annotated[str, AfterValidator(_ice_server)], ...], NoDecode, BeforeValidator(_split)]
+IceServers = Annotated[tuple[Annotated[str, AfterValidator(_ice_server)], ...], NoDecode, BeforeValidator(split)]
 
 
 class Media(Section):
@@ -592,7 +427,7 @@ class Media(Section):
     turn_ttl: Annotated[int, Field(ge=60, le=7 * 86400)] = Field(
         default=6 * 3600, description="Seconds that such credentials are valid."
     )
-    janus_url: Annotated[str | None, Url(), _url_of("ws", "wss", "unix", example="ws://127.0.0.1:8188")] = Field(
+    janus_url: Annotated[str | None, Url(), url_of("ws", "wss", "unix", example="ws://127.0.0.1:8188")] = Field(
         default=None,
         description="WebSocket of a Janus that nobody else reaches. Unset: the embedded one, where Janus is installed.",
     )
@@ -626,7 +461,7 @@ class Drain(Section):
 
 
 Role = Literal["gateway", "api", "worker"]
-Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Roles = Annotated[tuple[Role, ...], NoDecode, BeforeValidator(split), Field(min_length=1)]
 
 
 class Settings(Section):

@@ -27,7 +27,7 @@ from storage.database import DatabaseUnavailable
 from storage.identities import LEAST_ROLE, IdentityStore, Known, Name, Newcomer
 
 if TYPE_CHECKING:
-    from config.sections import Issuer as Settings
+    from config.tokens import Issuer as Settings
 
 RANKS = ("student", "assistant", "teacher", "admin")
 MAX_NAME = 100  # characters

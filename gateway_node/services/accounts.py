@@ -22,7 +22,7 @@ from storage.sessions import ReuseDetected, Session, SessionEnded, SessionStore
 from storage.users import NO_PASSWORD, EmailTaken, User, UserStore
 
 if TYPE_CHECKING:
-    from config.sections import Token
+    from config.tokens import Token
 
 _log = structlog.get_logger(__name__)
 

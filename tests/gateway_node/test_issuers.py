@@ -14,7 +14,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from config.sections import Issuer as Settings
+from config.tokens import Issuer as Settings
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.issuers import Issuers
 from gateway_node.tokens import TokenVerifier, mint_connection

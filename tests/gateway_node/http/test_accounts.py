@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from config.sections import Settings, Token
+from config.sections import Settings
+from config.tokens import Token
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.http.services import Services
 from gateway_node.limits import Buckets, Limits
