@@ -1,8 +1,8 @@
 """The sections of the settings: every setting with its type, unit, default and meaning.
 
 This is the one place that describes a setting (those of tokens are in `config/tokens.py`); validation, messages,
-`docs/settings.md` and `chalkwire config` all read it from here. Models are frozen and hold plain values, so they cross a
-fork or a pickle for free.
+`docs/settings.md` and `chalkwire config` all read it from here. Models are frozen and hold plain values, so they cross
+a fork or a pickle for free.
 """
 
 from __future__ import annotations
