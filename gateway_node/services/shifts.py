@@ -43,7 +43,9 @@ class Shifts:
         self._tasks.clear()
 
     async def _go_on(self, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-        while True:
+        task = asyncio.current_task()
+        # Looked at, because a cancellation that meets an answer in one turn is lost in wait_for of Python 3.11.
+        while task is None or not task.cancelling():
             await asyncio.sleep(seconds * min(self._nodes(), SHARED_BY) * random.uniform(0.5, 1.5))
             try:
                 await work()

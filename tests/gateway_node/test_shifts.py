@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from unittest.mock import patch
 
 import pytest
@@ -27,6 +28,22 @@ async def test_work_that_fails_is_tried_again() -> None:
     async with asyncio.timeout(5):
         await done.wait()
     await shifts.stop()  # also while it works
+
+
+async def test_work_that_loses_its_cancellation_is_the_last() -> None:
+    """As wait_for of Python 3.11 does when the answer comes in the same turn."""
+    began = asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    shifts = Shifts()
+    shifts.every(0.001, work)
+    async with asyncio.timeout(5):
+        await began.wait()
+        await shifts.stop()
 
 
 @pytest.mark.parametrize(("nodes", "longest"), [(1, 1.5), (4, 6.0), (1000, 1.5 * SHARED_BY)])

@@ -384,6 +384,23 @@ async def test_a_large_message_never_runs_ahead_of_its_reader(nats: Nats) -> Non
     await theirs.close()
 
 
+async def test_a_cancellation_that_meets_the_answer_is_not_lost(nats: Nats) -> None:
+    link = Link()
+    await link.open(nats.url, "ours")
+
+    async def take(frame: bytes) -> bytes:
+        return frame
+
+    await link.hear("question", take)
+    asking = asyncio.create_task(link.ask("question", b"", 20))
+    while not (answers := link._client._resp_map):  # another one from the first request on
+        await asyncio.sleep(0)
+    next(iter(answers.values())).add_done_callback(lambda _: asking.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await link.close()
+
+
 def test_no_two_workers_connect_from_one_address() -> None:
     """Agents on one machine share its loopback; the workers are numbered over all of them."""
     found = [address for worker in range(2000) for address in sources("127.0.0.1", worker)]
