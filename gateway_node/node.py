@@ -35,6 +35,7 @@ from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.classes.classroom import Classrooms
 from gateway_node.services.classes.crier import Crier
+from gateway_node.services.classes.door import ClassDoor
 from gateway_node.services.classes.ice import Ice
 from gateway_node.services.classes.janus import JanusClient
 from gateway_node.services.classes.media import JanusMedia, MediaBackend
@@ -317,7 +318,7 @@ class Node:
                 shifts=Shifts(nodes),
                 works="worker" in settings.roles,
             ),
-            Enrolments(enrolment_store, self._publisher, activity),
+            Enrolments(enrolment_store, self._publisher, activity, ClassDoor(live_classes, class_store)),
             Assignments(AssignmentStore(self._database)),
             Quizzes(QuizStore(self._database), Shifts(nodes), works="worker" in settings.roles),
             Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),

@@ -269,6 +269,6 @@ async def test_a_mute_takes_no_picture_from_somebody_who_was_kicked_once() -> No
     backend.obey(follower, verdict(Mute("ben")))
     await janus.settle()
     assert len(janus.open) == 1
-    backend.obey(follower, verdict(Kick("ben")))
+    backend.obey(follower, verdict(Kick("ben"))._replace(out="ben"))
     await janus.settle()
     assert not janus.open

@@ -22,7 +22,7 @@ from msgspec import Struct
 from gateway_node.services.classes.follower import ClassFollower
 from gateway_node.services.classes.janus import JanusAway, JanusClient, JanusRefused, Message
 from realtime import codes
-from realtime.classroom.commands import PUBLISHERS, Ban, Kick, Track
+from realtime.classroom.commands import PUBLISHERS, Track
 from realtime.classroom.fold import Verdict
 from storage.lms.classes import class_channel
 
@@ -258,12 +258,10 @@ class JanusMedia:
         for page, sender in list(self._senders.items()):
             if page.class_id == follower.id:
                 self._hold(follower, page, sender)
-        command = verdict.command.command if verdict.command is not None else None
-        thrown_out = command.user if isinstance(command, Kick | Ban) else ""
         for (id, watcher), held in list(self._watchers.items()):
             if id != follower.id:
                 continue
-            if state.phase != "live" or watcher == thrown_out:
+            if state.phase != "live" or watcher == verdict.out:
                 self._spawn(self._unwatch(id, watcher))
                 continue
             for watched in {user for _, user in held if user not in state.sending}:
