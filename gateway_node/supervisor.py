@@ -52,7 +52,7 @@ FIXED = (  # what the supervisor itself has built on; a change needs a restart
     ("database", "pool_size"),
     ("redis", "url"),
     ("nats", "url"),
-    ("media", "janus_url"),
+    ("media", "janus_urls"),
     ("client", "max_message_size"),
 )
 LOG_SOCKET = "log.sock"
@@ -172,7 +172,7 @@ class Supervisor:
             postgres=settings.database.url is None,
             valkey=settings.redis.url is None,
             nats=settings.nats.url is None,
-            janus=settings.media.janus_url is None and has_janus(),
+            janus=not settings.media.janus_urls and has_janus(),
             max_connections=embedded_max_connections(settings),
             max_payload=int(settings.client.max_message_size) + NATS_ENVELOPE,
         )
@@ -489,7 +489,9 @@ def _resolved(settings: Settings, urls: StackUrls, port: int) -> Settings:
             "database": settings.database.model_copy(update={"url": settings.database.url or urls.database}),
             "redis": settings.redis.model_copy(update={"url": settings.redis.url or urls.redis}),
             "nats": settings.nats.model_copy(update={"url": settings.nats.url or urls.nats}),
-            "media": settings.media.model_copy(update={"janus_url": settings.media.janus_url or urls.janus}),
+            "media": settings.media.model_copy(
+                update={"janus_urls": settings.media.janus_urls or ((urls.janus,) if urls.janus else ())}
+            ),
         }
     )
 
