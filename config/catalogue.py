@@ -42,8 +42,8 @@ class Setting:
         """The value as it may be printed: a secret hidden, a URL without its password."""
         if value is not None and any(isinstance(mark, Secret) for mark in self.field.metadata):
             return HIDDEN
-        if isinstance(value, str) and any(isinstance(mark, Url) for mark in self.field.metadata):
-            return _without_password(value)
+        if value and any(isinstance(mark, Url) for mark in self.field.metadata):
+            return _without_password(value) if isinstance(value, str) else [_without_password(each) for each in value]
         return value
 
 
@@ -74,7 +74,7 @@ def _walk(
             described = schema["properties"][name]
             if of is ByteSize:
                 kind = f"a size from {size(described['ge'])} to {size(described['le'])}, in bytes or with its unit"
-            elif any(isinstance(mark, Url) for mark in field.metadata):
+            elif any(isinstance(mark, Url) for mark in field.metadata) and described.get("type") != "array":
                 kind = "a URL"
             else:
                 kind = _kind(described)

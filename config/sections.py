@@ -408,6 +408,8 @@ def _ice_server(value: str) -> str:
     return value
 
 
+_JanusUrl = Annotated[str, url_of("ws", "wss", "unix", example="ws://127.0.0.1:8188")]
+JanusUrls = Annotated[tuple[_JanusUrl, ...], Url(), NoDecode, BeforeValidator(split)]
 IceServers = Annotated[tuple[Annotated[str, AfterValidator(_ice_server)], ...], NoDecode, BeforeValidator(split)]
 
 
@@ -427,13 +429,21 @@ class Media(Section):
     turn_ttl: Annotated[int, Field(ge=60, le=7 * 86400)] = Field(
         default=6 * 3600, description="Seconds that such credentials are valid."
     )
-    janus_url: Annotated[str | None, Url(), url_of("ws", "wss", "unix", example="ws://127.0.0.1:8188")] = Field(
-        default=None,
-        description="WebSocket of a Janus that nobody else reaches. Unset: the embedded one, where Janus is installed.",
+    janus_urls: JanusUrls = Field(
+        default=(),
+        description="WebSockets of the Janus servers, which nobody else reaches; each class is on one of them. Empty: "
+        "the embedded one, where Janus is installed, for the nodes of one host.",
     )
     janus_secret: Annotated[str | None, Secret()] = Field(
-        default=None, repr=False, description="`api_secret` of that Janus."
+        default=None, repr=False, description="`api_secret` of these servers."
     )
+
+    @field_validator("janus_urls")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each server once is wanted")
+        return value
 
 
 class Log(Section):

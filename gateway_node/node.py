@@ -35,10 +35,12 @@ from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
 from gateway_node.services.classes.classroom import Classrooms
 from gateway_node.services.classes.crier import Crier
+from gateway_node.services.classes.door import ClassDoor
 from gateway_node.services.classes.ice import Ice
 from gateway_node.services.classes.janus import JanusClient
 from gateway_node.services.classes.media import JanusMedia, MediaBackend
 from gateway_node.services.classes.registry import LiveClasses
+from gateway_node.services.classes.servers import MediaServers
 from gateway_node.services.classes.timetable import Timetable
 from gateway_node.services.files import Files
 from gateway_node.services.keys import Keys
@@ -65,7 +67,7 @@ from gateway_node.services.rooms import Rooms
 from gateway_node.services.search import Search
 from gateway_node.services.shifts import Shifts
 from gateway_node.tokens import TokenVerifier
-from presence import Away, Pipe, RedisActivity, RedisPlaces, RedisPresence, Turns
+from presence import Away, Pipe, RedisActivity, RedisMediaRooms, RedisPlaces, RedisPresence, Turns
 from realtime import codec, codes, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
@@ -317,7 +319,7 @@ class Node:
                 shifts=Shifts(nodes),
                 works="worker" in settings.roles,
             ),
-            Enrolments(enrolment_store, self._publisher, activity),
+            Enrolments(enrolment_store, self._publisher, activity, ClassDoor(live_classes, class_store)),
             Assignments(AssignmentStore(self._database)),
             Quizzes(QuizStore(self._database), Shifts(nodes), works="worker" in settings.roles),
             Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
@@ -334,7 +336,7 @@ class Node:
             ),
             Reports(events),
             School(SchoolStore(self._database), self._messaging.disconnect),
-            Timetable(class_store, self._publisher, has_media_server=settings.media.janus_url is not None),
+            Timetable(class_store, self._publisher, has_media_server=bool(settings.media.janus_urls)),
             live_classes,
             Classrooms(
                 live_classes,
@@ -469,11 +471,13 @@ class Node:
 
     def _media_server(self, live: LiveClasses) -> MediaBackend | None:
         media, secret = self._context.settings.media, self._context.settings.token.hmac_secret
-        if media.janus_url is None or "gateway" not in self._context.settings.roles:
+        if not media.janus_urls or "gateway" not in self._context.settings.roles:
             return None
         assert secret is not None
-        client = JanusClient(media.janus_url, media.janus_secret or "")
-        return JanusMedia(client, secret.encode(), self._publisher.push, live.followed)
+        clients = {url: JanusClient(url, media.janus_secret or "") for url in media.janus_urls}
+        servers = MediaServers(clients, RedisMediaRooms(self._pipe))
+        push, push_here = self._publisher.push, self._publisher.push_here
+        return JanusMedia(servers, secret.encode(), push, push_here, live.followed)
 
     # --- what others tell --------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ FIXED = (  # what the supervisor itself has built on; a change needs a restart
     ("database", "pool_size"),
     ("redis", "url"),
     ("nats", "url"),
-    ("media", "janus_url"),
+    ("media", "janus_urls"),
     ("client", "max_message_size"),
 )
 LOG_SOCKET = "log.sock"
@@ -101,6 +101,7 @@ class Supervisor:
         self._own_ports: list[ReservedPort] = []
         self._writer: Worker | None = None
         self._nodes: list[Worker] = []
+        self._incarnations: dict[str, str] = {}  # of the nodes, by name
         self._others: list[Child] = []  # the migration, and nodes on their way in or out of a rolling restart
         self._stopping = False
         self._had_terminal = os.isatty(2)
@@ -171,7 +172,7 @@ class Supervisor:
             postgres=settings.database.url is None,
             valkey=settings.redis.url is None,
             nats=settings.nats.url is None,
-            janus=settings.media.janus_url is None and has_janus(),
+            janus=not settings.media.janus_urls and has_janus(),
             max_connections=embedded_max_connections(settings),
             max_payload=int(settings.client.max_message_size) + NATS_ENVELOPE,
         )
@@ -212,6 +213,8 @@ class Supervisor:
         assert self._port is not None
         ports = [self._port, *self._own_ports[index : index + 1]]
         settings = self._settings
+        incarnation = "".join(secrets.choice(INCARNATION_ALPHABET) for _ in range(8))
+        self._incarnations[_node_name(index)] = incarnation
 
         def main(ready_fd: int) -> None:
             try:
@@ -221,7 +224,7 @@ class Supervisor:
             context = NodeContext(
                 index=index,
                 name=_node_name(index),
-                incarnation="".join(secrets.choice(INCARNATION_ALPHABET) for _ in range(8)),
+                incarnation=incarnation,
                 settings=settings,
                 sockets=sockets,
                 port=ports[-1].port,
@@ -426,7 +429,13 @@ class Supervisor:
         """What `chalkwire nodes` reads. A full disk must not stop the server: the old list then stays."""
         assert self._stack is not None
         nodes = [
-            described(worker.child.pid, name=worker.name, port=self._node_port(index), restarts=worker.restarts)
+            described(
+                worker.child.pid,
+                name=worker.name,
+                port=self._node_port(index),
+                restarts=worker.restarts,
+                incarnation=self._incarnations[worker.name],
+            )
             for index, worker in enumerate(self._nodes)
             if worker.ready and worker.child
         ]
@@ -480,7 +489,9 @@ def _resolved(settings: Settings, urls: StackUrls, port: int) -> Settings:
             "database": settings.database.model_copy(update={"url": settings.database.url or urls.database}),
             "redis": settings.redis.model_copy(update={"url": settings.redis.url or urls.redis}),
             "nats": settings.nats.model_copy(update={"url": settings.nats.url or urls.nats}),
-            "media": settings.media.model_copy(update={"janus_url": settings.media.janus_url or urls.janus}),
+            "media": settings.media.model_copy(
+                update={"janus_urls": settings.media.janus_urls or ((urls.janus,) if urls.janus else ())}
+            ),
         }
     )
 

@@ -183,15 +183,25 @@ class Server:
 
     def processes(self) -> dict[str, RunningProcess]:
         """What runs, by name: the nodes, the supervisor, the log writer and the embedded servers."""
+        return {process.name: process for process in self._listed("--all")}
+
+    def node_of(self, user: str, timeout: float = 30.0) -> str:
+        """The name of the one node that holds a user's connections, once there is one. Raises `ServerFailed`."""
+        deadline = time.monotonic() + timeout
+        while len(found := self._listed("--user", user)) != 1:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"{user} is on {len(found)} nodes")
+        return found[0].name
+
+    def _listed(self, *arguments: str) -> list[RunningProcess]:
         answer = subprocess.run(
-            [sys.executable, "-m", "gateway_node", "nodes", "--json", "--all", "--data-dir", str(self.data_dir)],
+            [sys.executable, "-m", "gateway_node", "nodes", "--json", *arguments, "--data-dir", str(self.data_dir)],
             env=self.environment,
             check=True,
             capture_output=True,
             timeout=30,
         )
-        found = [RunningProcess(each["name"], each["pid"], each.get("port", 0)) for each in json.loads(answer.stdout)]
-        return {process.name: process for process in found}
+        return [RunningProcess(each["name"], each["pid"], each.get("port", 0)) for each in json.loads(answer.stdout)]
 
     def kill(self, name: str, signal_number: int = signal.SIGKILL) -> int:
         """Send a signal to one of the processes; returns the process id that it had."""

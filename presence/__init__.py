@@ -3,6 +3,7 @@
 from presence.activity import RedisActivity
 from presence.cursors import RedisCursors
 from presence.link import Away
+from presence.media_rooms import Condition, RedisMediaRooms
 from presence.online import Online
 from presence.pipe import Pipe
 from presence.places import RedisPlaces
@@ -12,10 +13,12 @@ from presence.typing import RedisTyping
 
 __all__ = [
     "Away",
+    "Condition",
     "Online",
     "Pipe",
     "RedisActivity",
     "RedisCursors",
+    "RedisMediaRooms",
     "RedisPlaces",
     "RedisPresence",
     "RedisTyping",

@@ -77,3 +77,13 @@ def active_where(course: str, user: str) -> str:
 def watchers(course: str) -> str:
     """Who wants to be told how many are active in the course."""
     return f"active_users:course_{course}:watchers"
+
+
+def media_room(class_id: str) -> str:
+    """The media server that a live class is on."""
+    return "{media}:room:" + class_id
+
+
+def media_rooms(server: str) -> str:
+    """The classes on a media server."""
+    return "{media}:rooms:" + server

@@ -184,4 +184,4 @@ def _failure(error: Exception) -> Away:
 
 
 def _key_of(command: Command) -> object:
-    return command[3] if command[0] == "EVALSHA" else command[1]
+    return command[3] if command[0] in ("EVAL", "EVALSHA") else command[1]

@@ -118,3 +118,4 @@ class Unsubscribe:
 UNSUBSCRIBED_BY_SERVER = Unsubscribe(2000, "server unsubscribe")
 INSUFFICIENT_POSITION = Unsubscribe(2500, "insufficient state")
 UNSUBSCRIBED_EXPIRED = Unsubscribe(2501, "subscription expired")
+UNSUBSCRIBED_TO_ASK_AGAIN = Unsubscribe(2502, "permission changed")

@@ -151,6 +151,10 @@ class Publisher:
         """Tell whoever listens now, on every node. It is in no history: checked JSON, lost on those who are away."""
         self._publish_ephemeral(channel, Publication(Raw(data)), _no_acknowledgement)
 
+    def push_here(self, channel: str, data: bytes) -> None:
+        """`push` to whoever listens on this node alone."""
+        self._hub.publish(channel, Publication(Raw(data)))
+
     def _publish_ephemeral(self, channel: str, publication: Publication, acknowledge: Callable[[], None]) -> None:
         self._broker.publish(channel, codec.pack_publication(publication, ""))
         acknowledge()

@@ -177,7 +177,7 @@ BEFORE_START = (Schedule, Start, Cancel, LockClass, Lobby, SetRole, SetLock, Cha
 
 class Logged(Struct, frozen=True, kw_only=True):
     """A command as the log keeps it. All but `command` was written by the server: who sent it, their role in the
-    course, the offset of their seat, and the role of whom it is about."""
+    course, the offset of their seat, and the role and the seat of whom it is about (0: they have none)."""
 
     id: str
     type: Literal["command"] = "command"
@@ -186,4 +186,5 @@ class Logged(Struct, frozen=True, kw_only=True):
     name: str = ""
     seat: int = 0
     subject_role: Role | None = None
+    subject_seat: int = 0
     command: AnyCommand

@@ -57,13 +57,14 @@ _SHOWN = frozenset(SHOWN_FIELDS)
 
 
 class Verdict(NamedTuple):
-    """What became of a command. `code` 0: accepted."""
+    """What became of a command. `code` 0: accepted; `out`: who is not in the class any more."""
 
     code: int = 0
     message: str = ""
     changes: tuple[Op, ...] = ()
     command: Logged | None = None
     offset: int = 0
+    out: str = ""
 
     def check(self) -> None:
         """Raises the error that refused it."""
@@ -93,6 +94,7 @@ class _Change:
         self.offset = offset
         self.time = time
         self.ops: list[Op] = []
+        self.out = ""
         self._dry = dry
 
     @property
@@ -138,10 +140,34 @@ class _Change:
         if self.state.roles.get(user) != "observer":
             self.remove("roles", user)
         self.remove("admitted", user)
+        self._leave(user)
+
+    def _leave(self, user: str) -> None:
+        self.out = user
         self.remove("hands", user)
         self.remove("sending", user)
         if self.state.called is not None and self.state.called.user == user:
             self.set("called", None)
+
+    def _set_role(self, command: SetRole) -> None:
+        """Whom nothing but their role had let by the lobby is in it again."""
+        state, user, role = self.state, command.user, command.role
+        subject_role, seat = self.logged.subject_role, self.logged.subject_seat
+        if role == "assistant" and self.logged.role not in ("teacher", "server"):
+            raise codes.PERMISSION_DENIED.saying("teachers appoint assistants")
+        assert subject_role is not None
+        if role == "student":
+            self.remove("roles", user)
+        else:
+            self.add("roles", user, role)
+        if role == "observer":
+            self.remove("hands", user)
+        sending = state.sending.get(user)
+        if sending is not None and sending.role != subject_role:  # of the course's staff they were until now
+            self.add("sending", user, msgspec.structs.replace(sending, role=subject_role))
+        if seat and not state.is_in(user, subject_role, seat):
+            self._leave(user)
+        self.enforce()
 
     def enforce(self) -> None:
         """Take away the tracks that may not be sent any more."""
@@ -196,17 +222,9 @@ class _Change:
                 self.add("banned", user)
             case Unban(user):
                 self.remove("banned", user)
-            case SetRole(user, role):
+            case SetRole(user):
                 self.subject(user)
-                if role == "assistant" and logged.role not in ("teacher", "server"):
-                    raise codes.PERMISSION_DENIED.saying("teachers appoint assistants")
-                if role == "student":
-                    self.remove("roles", user)
-                else:
-                    self.add("roles", user, role)
-                if role == "observer":
-                    self.remove("hands", user)
-                self.enforce()
+                self._set_role(command)
             case RaiseHand():
                 if state.role_of(logged.by, logged.role) == "observer":
                     raise codes.PERMISSION_DENIED.saying("observers raise no hand")
@@ -337,7 +355,7 @@ def fold(state: Classroom, logged: Logged, offset: int, time: int) -> Verdict:
     change = _Change(state, logged, offset, time, dry=False)
     try:
         change.run()
-        verdict = Verdict(0, "", tuple(change.ops), logged, offset)
+        verdict = Verdict(0, "", tuple(change.ops), logged, offset, change.out)
     except codes.CommandError as error:
         assert not change.ops, "what is refused has changed nothing"
         verdict = Verdict(error.code, error.message, (), logged, offset)

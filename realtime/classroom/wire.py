@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from realtime.classroom.commands import SHOWN, AnyCommand, Ban, Kick, Logged
+from realtime.classroom.commands import SHOWN, AnyCommand, Logged
 from realtime.classroom.fold import SHOWN_FIELDS, Op, Verdict
 from realtime.classroom.state import Classroom
 from realtime.pointers import refusal
@@ -71,7 +71,7 @@ class _Told(Struct, omit_defaults=True):
     do: str
     changes: tuple[Op, ...] = ()
     refused: int = 0
-    out: str = ""  # who was kicked or banned: pages that send to them hang up
+    out: str = ""  # who is in the class no more: pages that send to them hang up
 
 
 def told(logged: Logged, verdict: Verdict | None) -> Raw:
@@ -79,8 +79,7 @@ def told(logged: Logged, verdict: Verdict | None) -> Raw:
     do = str(type(logged.command).__struct_config__.tag)
     if verdict is None:
         return Raw(_encode(_Told(logged.id, "command", logged.by, do)))
-    out = logged.command.user if isinstance(logged.command, Kick | Ban) and not verdict.code else ""
-    return Raw(_encode(_Told(logged.id, "command", logged.by, do, verdict.changes, verdict.code, out)))
+    return Raw(_encode(_Told(logged.id, "command", logged.by, do, verdict.changes, verdict.code, verdict.out)))
 
 
 def withheld(id: str) -> Raw:

@@ -230,6 +230,10 @@ class ClassStore:
         rows = await self._database.fetch(_SQL["seats"], id, since, *(after or (None, None)), limit)
         return [Seated(*row) for row in rows]
 
+    async def open_seats(self, course_id: UUID, user_id: UUID) -> Sequence[tuple[UUID, int]]:
+        """Somebody's seats in those classes of a course that are not over: class and offset."""
+        return [tuple(row) for row in await self._database.fetch(_SQL["open_seats"], course_id, user_id)]
+
     async def staff(self, course_id: UUID) -> Sequence[UUID]:
         return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], course_id)]
 

@@ -46,6 +46,10 @@ left join enrollments e on e.course_id = k.course_id and e.user_id = s.user_id a
 where s.class_id = $1 and s."offset" >= $2 and ($3::timestamptz is null or (s.taken_at, s.user_id) > ($3, $4::uuid))
 order by s.taken_at, s.user_id limit $5
 
+-- name: open_seats
+select s.class_id, s."offset" as seat from class_seats s join classes k on k.id = s.class_id
+where k.course_id = $1 and s.user_id = $2 and k.ended_at is null and k.cancelled_at is null
+
 -- name: staff
 select user_id from enrollments where course_id = $1 and role in ('teacher', 'assistant') and status = 'active'
 

@@ -13,6 +13,7 @@ from config.embedded import has_janus
 from gateway_node.services.classes.ice import Ice, IceServer
 from gateway_node.services.classes.janus import JanusRefused
 from gateway_node.services.classes.media import MAX_WATCHED, Description, JanusMedia, Page
+from gateway_node.services.classes.servers import MediaServers
 from loadtest.server import Server
 from realtime import codes
 from realtime.classroom.commands import AnyCommand, Kick, Logged, Mute
@@ -177,8 +178,11 @@ class Handles:
             await asyncio.sleep(0)
 
 
-def media_of(janus: Handles) -> JanusMedia:
-    return JanusMedia(janus, b"", lambda channel, data: None, list)  # type: ignore[arg-type]
+def media_of(janus: Handles | NeverAsked) -> JanusMedia:
+    def nobody(channel: str, data: bytes) -> None:
+        pass
+
+    return JanusMedia(MediaServers({"janus": janus}), b"", nobody, nobody, list)  # type: ignore[dict-item]
 
 
 def class_of(**sending: tuple[Any, ...]) -> Any:
@@ -210,7 +214,7 @@ SOUND = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n"
 async def test_an_offer_is_held_against_the_class_before_janus_hears_of_it(
     sdp: str, kinds: dict[str, Any], code: int
 ) -> None:
-    media = JanusMedia(NeverAsked(), b"", lambda channel, data: None, list)  # type: ignore[arg-type]
+    media = media_of(NeverAsked())
     state = Classroom(phase="live", sending={"ann": Sending("ann", "page", ("camera",), "student")})
     page = Page(UUID(int=1), "ann", "page")
     with pytest.raises(codes.CommandError) as refused:
@@ -269,6 +273,6 @@ async def test_a_mute_takes_no_picture_from_somebody_who_was_kicked_once() -> No
     backend.obey(follower, verdict(Mute("ben")))
     await janus.settle()
     assert len(janus.open) == 1
-    backend.obey(follower, verdict(Kick("ben")))
+    backend.obey(follower, verdict(Kick("ben"))._replace(out="ben"))
     await janus.settle()
     assert not janus.open

@@ -12,9 +12,10 @@ from playwright.async_api import Browser, async_playwright, expect
 
 from loadtest.server import Server
 from tests.lms.school import school
+from tests.page import class_scenarios as scenarios
+from tests.page.class_scenarios import begin, three
 from tests.page.classroom import FLAGS
 from tests.page.conftest import chromium
-from tests.page.test_class import hold, three
 from tests.page.test_outages import UNREACHABLE
 from tests.page.visitor import Visitors
 
@@ -30,25 +31,26 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:
-    async with school(server, "teacher", "ann", "ben") as people:
-        _, (teacher, ann, ben) = await three(visitors, server, people, media="janus")
-        await hold(teacher, ann, ben)
-        await teacher.press("Kick ben")
-        await expect(ben.page.locator(".class-status")).to_have_text("You were removed from this class.")
-        await ben.gets_no(teacher, "camera")
-        await ben.page.reload()
-        await ben.is_in()
-        await ben.gets(teacher, "camera")
+    await scenarios.hold_a_class(visitors, server, "janus")
+
+
+async def test_everybody_is_back_after_the_death_of_the_teachers_node(visitors: Visitors, three_nodes: Server) -> None:
+    await scenarios.outlive_the_teachers_node(visitors, three_nodes, "janus")
+
+
+async def test_whoever_is_taken_out_is_cut_off(visitors: Visitors, server: Server) -> None:
+    await scenarios.take_out(visitors, server, "janus")
+
+
+async def test_whoever_is_no_assistant_any_more_waits_in_the_lobby(visitors: Visitors, server: Server) -> None:
+    await scenarios.wait_in_the_lobby(visitors, server, "janus")
 
 
 async def test_a_page_that_does_not_obey_is_not_forwarded(visitors: Visitors, server: Server) -> None:
     """Ann's page goes on sending whatever the class says, and Ben's would take it: nothing comes."""
     async with school(server, "teacher", "ann", "ben") as people:
         _, (teacher, ann, ben) = await three(visitors, server, people, media="janus", cheats="ann ben")
-        await teacher.is_in()
-        await teacher.press("Start the class")
-        for each in (ann, ben):
-            await each.is_in()
+        await begin(teacher, ann, ben)
         await ann.press("Camera")
         await ben.gets(ann, "camera")
         began = await ben.frames()
@@ -69,10 +71,7 @@ async def test_the_class_goes_on_when_janus_dies(visitors: Visitors, private_ser
         _, (teacher, ann, ben) = await three(visitors, server, people, media="janus")
         for each in (teacher, ann, ben):
             each.visitor.excused = UNREACHABLE
-        await teacher.is_in()
-        await teacher.press("Start the class")
-        for each in (ann, ben):
-            await each.is_in()
+        await begin(teacher, ann, ben)
         await teacher.press("Camera")
         for each in (ann, ben):
             await each.gets(teacher, "camera")

@@ -142,6 +142,15 @@ class Attendee:
         }"""
         return float(await self.page.evaluate(script, [other.person.id, kind]))
 
+    async def is_cut_off(self) -> None:
+        """Wait until the other side has ended every connection that a page which cheats ever had."""
+        script = """window.connections.every((each) => {
+            const transports = [...each.getSenders(), ...each.getReceivers()].map(({ transport }) => transport);
+            return transports.every((transport) => !transport || ['closed', 'failed'].includes(transport.state));
+        })"""
+        while not await self.page.evaluate(script):
+            await asyncio.sleep(0.05)
+
     async def frames(self) -> float:
         """Frames that have come to a page that cheats, by all connections it ever had."""
         script = """async () => {

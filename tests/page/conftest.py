@@ -48,6 +48,14 @@ def private_server() -> Iterator[Server]:
 
 
 @pytest.fixture
+def three_nodes() -> Iterator[Server]:
+    """A server of the test's own, to kill one of its nodes."""
+    chromium()
+    with short_folder() as folder, Server(folder / "data", nodes=3, settings=SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture
 def crowded_server() -> Iterator[Server]:
     """A server to which a room of three is a big one."""
     chromium()

@@ -32,7 +32,7 @@ expect.set_options(timeout=PATIENCE)
 class Visitor:
     """One person in a browser context of their own, on one node."""
 
-    def __init__(self, page: Page, server: Server, node: int, name: str) -> None:
+    def __init__(self, page: Page, server: Server, node: int | None, name: str) -> None:
         self.page = page
         self.server = server
         self.node = node
@@ -206,7 +206,7 @@ class Visitors:
         self._server = server
         self._all: list[Visitor] = []
 
-    async def one(self, name: str, *, node: int = 0, server: Server | None = None, **context: Any) -> Visitor:
+    async def one(self, name: str, *, node: int | None = 0, server: Server | None = None, **context: Any) -> Visitor:
         """Somebody who has not signed in yet."""
         opened = await self._browser.new_context(locale="en-US", timezone_id="Europe/Berlin", **context)
         await opened.add_init_script(WATCH)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from realtime.classroom import commands, wire
 from realtime.classroom.commands import EARLY, PUBLISHERS, AnyCommand, Logged, Role
 from realtime.classroom.fold import Sender, Verdict, check, fold, hear
-from realtime.classroom.state import Classroom
+from realtime.classroom.state import Classroom, Sending
 
 OPENS, CLOSES = 1_000_000_000, 1_003_600_000
 DENIED, LIMITED, TOO_MANY, NOT_FOUND, CONFLICT = 103, 106, 111, 1002, 1003
@@ -29,7 +29,7 @@ class Log:
         self.time = OPENS
         self.did("tea", commands.Schedule(opens_at=OPENS, closes_at=CLOSES))
 
-    def logged(self, by: str, command: AnyCommand, seat: int = 1) -> Logged:
+    def logged(self, by: str, command: AnyCommand, seat: int = 1, *, about_seat: int = 0) -> Logged:
         about = getattr(command, "user", None)
         return Logged(
             id=str(UUID(int=len(self.lines))),
@@ -38,17 +38,18 @@ class Log:
             name=by.title(),
             seat=seat,
             subject_role=ROLES.get(about or ""),
+            subject_seat=about_seat,
             command=command,
         )
 
-    def do(self, by: str, command: AnyCommand, seat: int = 1) -> Verdict:
-        logged = self.logged(by, command, seat)
+    def do(self, by: str, command: AnyCommand, seat: int = 1, *, about_seat: int = 0) -> Verdict:
+        logged = self.logged(by, command, seat, about_seat=about_seat)
         offset = self.state.offset + 1
         self.lines.append((logged, offset, self.time))
         return fold(self.state, logged, offset, self.time)
 
-    def did(self, by: str, command: AnyCommand, seat: int = 1) -> Verdict:
-        verdict = self.do(by, command, seat)
+    def did(self, by: str, command: AnyCommand, seat: int = 1, *, about_seat: int = 0) -> Verdict:
+        verdict = self.do(by, command, seat, about_seat=about_seat)
         assert not verdict.code, verdict.message
         return verdict
 
@@ -193,7 +194,7 @@ def test_a_lobby_holds_who_came_after_it_began(log: Log) -> None:
 def test_a_kick_ends_a_seat_and_a_ban_every_seat(log: Log) -> None:
     log.did("ann", commands.RaiseHand())
     log.did("ann", commands.Publish("page", ("camera",)))
-    log.did("tea", commands.Kick("ann"))
+    assert log.did("tea", commands.Kick("ann")).out == "ann"
     assert (log.state.hands, log.state.sending) == ({}, {})
     assert log.refusal("ann", commands.RaiseHand()) == DENIED
     again = log.state.offset + 1
@@ -227,6 +228,28 @@ def test_an_assistant_of_the_class_who_is_thrown_out_is_none_any_more(log: Log, 
     log.did("tea", commands.SetRole("ben", "observer"))
     log.did("tea", out("ben"))  # type: ignore[call-arg,arg-type]
     assert log.state.roles == {"ben": "observer"}  # a kick is no way to the chat
+
+
+def test_whom_only_their_role_let_by_the_lobby_is_out_when_it_is_taken(log: Log) -> None:
+    early = log.state.offset
+    log.did("tea", commands.Lobby())
+    late = log.state.offset + 1
+    for seat, out in ((early, ""), (late, "ann"), (0, "")):
+        log.did("tea", commands.SetRole("ann", "assistant"), about_seat=seat)
+        log.did("ann", commands.Publish("page", ("camera",)), seat=seat or early)
+        verdict = log.did("tea", commands.SetRole("ann", "student"), about_seat=seat)
+        assert (verdict.out, "ann" in log.state.sending) == (out, not out)
+    log.did("tea", commands.Admit("ann"))
+    log.did("tea", commands.SetRole("ann", "assistant"), about_seat=late)
+    assert log.did("tea", commands.SetRole("ann", "student"), about_seat=late).out == ""
+
+
+def test_whoever_is_of_the_courses_staff_no_more_sends_what_students_may(log: Log) -> None:
+    log.did("tea", commands.SetLock("camera"))
+    log.did("ass", commands.Publish("page", ("camera", "microphone")))
+    logged = Logged(id="x", by="", role="server", subject_role="student", command=commands.SetRole("ass", "student"))
+    fold(log.state, logged, log.state.offset + 1, log.time)
+    assert log.state.sending["ass"] == Sending("Ass", "page", ("microphone",), "student")
 
 
 def test_one_poll_at_a_time(log: Log) -> None:
@@ -284,14 +307,14 @@ def test_every_node_folds_the_same_class_whenever_it_takes_over(lines: list[Any]
             log.say(by, seat)
             continue
         before = wire.encode_state(log.state)
-        logged = log.logged(by, command, seat)
+        logged = log.logged(by, command, seat, about_seat=seat)
         try:
             check(log.state, logged, log.time)
             foretold = 0
         except Exception as error:
             foretold = error.code  # type: ignore[attr-defined]
         assert wire.encode_state(log.state) == before
-        verdict = log.do(by, command, seat)
+        verdict = log.do(by, command, seat, about_seat=seat)
         assert verdict.code == foretold
         for op in msgspec.json.decode(msgspec.json.encode(verdict.changes)):
             apply(page, op)

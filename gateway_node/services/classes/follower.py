@@ -176,9 +176,10 @@ class ClassFollower:
             return
         logged = verdict.command
         if logged is not None and not verdict.code:
-            if isinstance(logged.command, Kick | Ban):
-                user = logged.command.user
-                self._hub.unsubscribe_user(user, self.name, "", codes.UNSUBSCRIBED_BY_SERVER, publication.offset)
+            if verdict.out:
+                thrown_out = isinstance(logged.command, Kick | Ban)
+                reason = codes.UNSUBSCRIBED_BY_SERVER if thrown_out else codes.UNSUBSCRIBED_TO_ASK_AGAIN  # in the lobby
+                self._hub.unsubscribe_user(verdict.out, self.name, "", reason, publication.offset)
             self.on_verdict(self, verdict)
         if self.state.offset >= self._kept + KEEP_EVERY:
             self.keep()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -57,6 +58,7 @@ class JanusClient:
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._task: asyncio.Task[None] | None = None
         self._up = asyncio.Event()
+        self._lost_at = time.monotonic()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run())
@@ -69,6 +71,11 @@ class JanusClient:
     @property
     def connected(self) -> bool:
         return self._up.is_set()
+
+    @property
+    def away(self) -> float:
+        """Seconds since it was connected, or made; 0: it is."""
+        return 0.0 if self.connected else time.monotonic() - self._lost_at
 
     # --- asking ------------------------------------------------------------------------------------------------
 
@@ -171,6 +178,7 @@ class JanusClient:
             if not future.done():
                 future.set_exception(JanusAway("the connection is gone"))
         if was_up:
+            self._lost_at = time.monotonic()
             _log.warning("janus.lost")
             self.on_down()
 
@@ -197,3 +205,22 @@ class JanusClient:
                 waiting.set_result(message)
         elif "sender" in message:
             self.on_event(int(message["sender"]), message)
+
+
+class Handle(NamedTuple):
+    """A handle of VideoRoom. Its number is its server's own."""
+
+    client: JanusClient
+    number: int
+
+    async def message(self, body: Message, jsep: Message | None = None) -> tuple[Message, Message | None]:
+        """Raises `JanusAway`, `JanusRefused`."""
+        return await self.client.message(self.number, body, jsep)
+
+    async def detach(self) -> None:
+        await self.client.detach(self.number)
+
+
+async def attach(client: JanusClient) -> Handle:
+    """Raises `JanusAway`, `JanusRefused`."""
+    return Handle(client, await client.attach())

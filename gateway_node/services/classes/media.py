@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,9 +21,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway_node.services.classes.follower import ClassFollower
-from gateway_node.services.classes.janus import JanusAway, JanusClient, JanusRefused, Message
+from gateway_node.services.classes.janus import Handle, JanusAway, JanusClient, JanusRefused, Message, attach
+from gateway_node.services.classes.servers import MediaServers
 from realtime import codes
-from realtime.classroom.commands import PUBLISHERS, Ban, Kick, Track
+from realtime.classroom.commands import PUBLISHERS, End, Track
 from realtime.classroom.fold import Verdict
 from storage.lms.classes import class_channel
 
@@ -34,6 +36,7 @@ NO_SUCH_ROOM, ROOM_EXISTS, NO_SUCH_FEED = 426, 427, 428
 
 _MEDIA_OF = {"microphone": "audio", "camera": "video", "screen": "video"}
 _encode = msgspec.json.Encoder().encode
+_RESTART = _encode({"type": "media"})
 
 
 class Description(Struct, frozen=True):
@@ -111,7 +114,7 @@ class NoMediaServer:
 class _Sender:
     """A page that sends. `feed` is its name in Janus; `silent`: the parts that Janus forwards no more."""
 
-    handle: int
+    handle: Handle
     feed: str
     kinds: dict[str, Track]
     silent: set[str] = field(default_factory=set)
@@ -122,31 +125,37 @@ class JanusMedia:
 
     def __init__(
         self,
-        client: JanusClient,
+        servers: MediaServers,
         secret: bytes,
         push: Callable[[str, bytes], None],
+        push_here: Callable[[str, bytes], None],
         followed: Callable[[], list[ClassFollower]],
     ) -> None:
-        self._client = client
+        """`push(channel, data)` tells whoever listens, on every node; `push_here`, on this one."""
+        self._servers = servers
         self._secret = secret
         self._push = push
+        self._push_here = push_here
         self._followed = followed
         self._senders: dict[Page, _Sender] = {}
-        self._watchers: dict[tuple[UUID, str], dict[tuple[str, str], int]] = {}
+        self._watchers: dict[tuple[UUID, str], dict[tuple[str, str], Handle]] = {}
         """By class and user: (page, whom it watches) -> handle."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._was_up = False
-        client.on_event = self._event
-        client.on_up = self._up
-        client.on_down = self._down
+        self._were_up: set[JanusClient] = set()
+        servers.goes_on = lambda id: any(each.id == id for each in self._live())
+        servers.on_moved = self._moved
+        for client in servers.clients:
+            client.on_event = partial(self._event, client)
+            client.on_up = partial(self._up, client)
+            client.on_down = partial(self._down, client)
 
     def start(self) -> None:
-        self._client.start()
+        self._servers.start()
 
     async def stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        await self._client.stop()
+        await self._servers.stop()
 
     # --- sending -----------------------------------------------------------------------------------------------
 
@@ -157,7 +166,7 @@ class JanusMedia:
         if sending is None or sending.peer != page.peer or not set(offer.kinds.values()) <= set(sending.tracks):
             raise codes.PERMISSION_DENIED.saying("the class does not let this page send that")
         with _trouble():
-            handle = await self._client.attach()
+            handle = await attach(await self._servers.of(page.class_id))
             sender = _Sender(handle, f"{page.user}.{page.peer}.{time.time_ns()}", dict(offer.kinds))
             before, self._senders[page] = self._senders.get(page), sender  # of two offers at once, one stays
             await self._let_go(before)
@@ -169,14 +178,14 @@ class JanusMedia:
                 "id": sender.feed,
                 "descriptions": [{"mid": mid, "description": kind} for mid, kind in offer.kinds.items()],
             }
-            _, answer = await self._client.message(handle, body, {"type": "offer", "sdp": offer.sdp})
+            _, answer = await handle.message(body, {"type": "offer", "sdp": offer.sdp})
         if answer is None:
             raise codes.BAD_REQUEST.at("/sdp", "the media server makes nothing of it")
         sender.silent.clear()  # whatever the class took away meanwhile, there was nothing to mute yet
         self._hold(follower, page, sender)
         return Description(answer["type"], answer["sdp"])
 
-    async def _open(self, handle: int, id: UUID) -> None:
+    async def _open(self, handle: Handle, id: UUID) -> None:
         """The room of a class, whichever node was first."""
         body = {
             "request": "create",
@@ -189,10 +198,26 @@ class JanusMedia:
             "fir_freq": 10,
         }
         try:
-            await self._client.message(handle, body)
+            await handle.message(body)
         except JanusRefused as refused:
             if refused.code != ROOM_EXISTS:
                 raise
+
+    async def _close(self, id: UUID) -> None:
+        """Whichever node is first ends the room, and a class that was on several has several."""
+        await self._servers.forget(id)
+        body = {"request": "destroy", "room": str(id), "secret": self._room_secret(id)}
+        for client in self._servers.clients:
+            if client.connected:
+                with suppress(JanusAway, JanusRefused):
+                    await self._destroy(client, body)
+
+    async def _destroy(self, client: JanusClient, body: Message) -> None:
+        handle = await attach(client)
+        try:
+            await handle.message(body)
+        finally:
+            await handle.detach()
 
     def _room_secret(self, id: UUID) -> str:
         """All nodes have the same: whichever opened the room, each may mute in it."""
@@ -208,11 +233,11 @@ class JanusMedia:
         if len(held) >= MAX_WATCHED and (page.peer, user) not in held:
             raise codes.LIMIT_EXCEEDED.saying(f"one person watches at most {MAX_WATCHED} at once, by all their pages")
         with _trouble():
-            handle = await self._client.attach()
+            handle = await attach(await self._servers.of(page.class_id))
             held = self._watchers.setdefault((page.class_id, page.user), {})
             before, held[page.peer, user] = held.get((page.peer, user)), handle
             if before is not None:
-                await self._client.detach(before)
+                await before.detach()
             feed = await self._feed(handle, page.class_id, f"{user}.{sending.peer}.")
             body = {
                 "request": "join",
@@ -220,15 +245,15 @@ class JanusMedia:
                 "room": str(page.class_id),
                 "streams": [{"feed": feed}],
             }
-            data, offer = await self._client.message(handle, body)
+            data, offer = await handle.message(body)
         if offer is None:
             raise codes.CONFLICT.saying("nothing comes yet")
         kinds = {each["mid"]: each.get("feed_description", "") for each in data.get("streams", ())}
         return Description(offer["type"], offer["sdp"], kinds)
 
-    async def _feed(self, handle: int, id: UUID, beginning: str) -> str:
+    async def _feed(self, handle: Handle, id: UUID, beginning: str) -> str:
         """The newest feed of a page. Raises error 1003 where there is none."""
-        data, _ = await self._client.message(handle, {"request": "listparticipants", "room": str(id)})
+        data, _ = await handle.message({"request": "listparticipants", "room": str(id)})
         feeds = [each["id"] for each in data.get("participants", ()) if each["id"].startswith(beginning)]
         if not feeds:
             raise codes.CONFLICT.saying("nothing comes yet")
@@ -240,7 +265,7 @@ class JanusMedia:
         if handle is None:
             raise codes.CONFLICT.saying("nothing was offered")
         with _trouble():
-            await self._client.message(handle, {"request": "start"}, {"type": "answer", "sdp": answer.sdp})
+            await handle.message({"request": "start"}, {"type": "answer", "sdp": answer.sdp})
 
     async def _unwatch(self, id: UUID, watcher: str, watched: str = "") -> None:
         """No page of somebody watches the other any more, or anybody."""
@@ -249,21 +274,21 @@ class JanusMedia:
         if not held:
             self._watchers.pop((id, watcher), None)
         for handle in handles:
-            await self._client.detach(handle)
+            await handle.detach()
 
     # --- obeying -----------------------------------------------------------------------------------------------
 
     def obey(self, follower: ClassFollower, verdict: Verdict) -> None:
         state = follower.state
+        if verdict.command is not None and isinstance(verdict.command.command, End) and state.media == "janus":
+            self._spawn(self._close(follower.id))
         for page, sender in list(self._senders.items()):
             if page.class_id == follower.id:
                 self._hold(follower, page, sender)
-        command = verdict.command.command if verdict.command is not None else None
-        thrown_out = command.user if isinstance(command, Kick | Ban) else ""
         for (id, watcher), held in list(self._watchers.items()):
             if id != follower.id:
                 continue
-            if state.phase != "live" or watcher == thrown_out:
+            if state.phase != "live" or watcher == verdict.out:
                 self._spawn(self._unwatch(id, watcher))
                 continue
             for watched in {user for _, user in held if user not in state.sending}:
@@ -287,11 +312,11 @@ class JanusMedia:
     async def _moderate(self, id: UUID, sender: _Sender, mid: str, *, mute: bool) -> None:
         body = {"request": "moderate", "room": str(id), "secret": self._room_secret(id), "id": sender.feed, "mid": mid}
         with suppress(JanusAway, JanusRefused):
-            await self._client.message(sender.handle, {**body, "mute": mute})
+            await sender.handle.message({**body, "mute": mute})
 
     async def _let_go(self, sender: _Sender | None) -> None:
         if sender is not None:
-            await self._client.detach(sender.handle)
+            await sender.handle.detach()
 
     def gone(self, follower: ClassFollower, user: str) -> None:
         self._spawn(self._forget_later(follower, user))
@@ -308,27 +333,43 @@ class JanusMedia:
 
     # --- what Janus says -----------------------------------------------------------------------------------------
 
-    def _event(self, handle: int, message: Message) -> None:
+    def _event(self, client: JanusClient, number: int, message: Message) -> None:
         """Media of a page arrive in Janus: only now there is something to watch. (Watching as soon as the browser said
         that it is connected failed 5 times in 12.)"""
         if message["janus"] != "webrtcup":
             return
         for page, sender in self._senders.items():
-            if sender.handle == handle:
+            if sender.handle == (client, number):
                 told = {"type": "feed", "user": page.user, "peer": page.peer}
                 self._push(class_channel(page.class_id), _encode(told))
 
-    def _down(self) -> None:
-        self._senders.clear()
-        self._watchers.clear()
-        self._was_up = True
+    def _down(self, client: JanusClient) -> None:
+        self._senders = {page: each for page, each in self._senders.items() if each.handle.client is not client}
+        for key, held in list(self._watchers.items()):
+            left = {watched: handle for watched, handle in held.items() if handle.client is not client}
+            if left:
+                self._watchers[key] = left
+            else:
+                del self._watchers[key]
+        self._were_up.add(client)
+        self._servers.lost(client)
 
-    def _up(self) -> None:
-        """A Janus that knows nothing of the classes: everybody begins anew."""
-        if self._was_up:
-            for follower in self._followed():
-                if follower.state.media == "janus" and follower.state.phase == "live":
-                    self._push(follower.name, _encode({"type": "media"}))
+    def _up(self, client: JanusClient) -> None:
+        """A Janus that knows nothing of this node's pages: they begin anew."""
+        if client in self._were_up:
+            for follower in self._live():
+                if self._servers.has(client, follower.id):
+                    self._push_here(follower.name, _RESTART)
+
+    def _moved(self, id: UUID, here: bool) -> None:
+        """A class is on another Janus: everybody begins anew, told by the node that moved it; or this node's pages do,
+        where it was away when the others were told."""
+        (self._push if here else self._push_here)(class_channel(id), _RESTART)
+
+    def _live(self) -> Iterator[ClassFollower]:
+        for follower in self._followed():
+            if follower.state.media == "janus" and follower.state.phase == "live":
+                yield follower
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

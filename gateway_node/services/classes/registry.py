@@ -15,7 +15,7 @@ from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from realtime import codec, codes, messages
 from realtime.classroom import fold, wire
-from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Role, Start, Unpublish
+from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Start, Unpublish
 from realtime.classroom.fold import Verdict
 from realtime.hub import Hub
 from realtime.interfaces import Entry, Grant, Identity, LogUnavailable, MessageLog, PresenceUnavailable
@@ -130,10 +130,9 @@ class LiveClasses:
         What would be refused as things are is refused here, and not logged: only races are decided by the log.
         """
         standing = await self.standing(identity, id)
-        subject: Role | None = None
+        about: ClassStanding | None = None
         if (user := getattr(command, "user", None)) is not None:
             about = await asked(self._store.standing(id, _uuid(user)))
-            subject = about.role if about is not None else None
         assert standing.role is not None
         logged = Logged(
             id=str(key or uuid4()),
@@ -141,7 +140,8 @@ class LiveClasses:
             role=standing.role,
             name=standing.name,
             seat=standing.seat or 0,
-            subject_role=subject,
+            subject_role=about.role if about is not None else None,
+            subject_seat=(about.seat or 0) if about is not None else 0,
             command=command,
         )
         return await self.log_command(id, logged)

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from gateway_node.services import room_events
+from gateway_node.services.classes.door import ClassDoor
 from gateway_node.services.lms.activity import Activity
 from gateway_node.services.lms.courses import forward
 from gateway_node.services.stores import asked, database
@@ -67,8 +68,9 @@ class Report(Struct, frozen=True):
 
 
 class Enrolments:
-    def __init__(self, store: EnrolmentStore, publisher: Publisher, activity: Activity) -> None:
+    def __init__(self, store: EnrolmentStore, publisher: Publisher, activity: Activity, classes: ClassDoor) -> None:
         self._store = store
+        self._classes = classes
         self._publisher = publisher
         self._activity = activity
         # Those who come at once share a transaction: of 1.4 ms of PostgreSQL for one most is locks and the commit.
@@ -102,6 +104,8 @@ class Enrolments:
         """Bring somebody into the course in a role, or give them another. `may_appoint`: roles but `student` too."""
         async with self._changing(course_id, actor, user_id) as change:
             await self._put(change, actor, user_id, role, may_appoint=may_appoint)
+        if role == "student" and change.role in ("teacher", "assistant"):
+            await self._classes.demoted(user_id, course_id)
 
     async def _put(
         self, change: CourseRoomChange, actor: UUID, user_id: UUID, role: CourseRole, *, may_appoint: bool
@@ -136,7 +140,7 @@ class Enrolments:
         """Take no part any more; what one has done stays."""
         async with self._changing(course_id, user_id, user_id) as change:
             await self._end(change, user_id, user_id, "dropped")
-        await self._activity.ended(user_id, course_id)
+        await self._ended(change, user_id, course_id)
 
     async def remove(self, actor: UUID, course_id: UUID, user_id: UUID, *, may_appoint: bool) -> None:
         """End somebody's part in the course. Once more is fine."""
@@ -144,6 +148,11 @@ class Enrolments:
             if change.role not in (None, "student") and not may_appoint:
                 raise codes.PERMISSION_DENIED.saying("teachers of the course remove assistants and teachers")
             await self._end(change, actor, user_id, "removed")
+        await self._ended(change, user_id, course_id)
+
+    async def _ended(self, change: CourseRoomChange, user_id: UUID, course_id: UUID) -> None:
+        if change.role is not None:
+            await self._classes.left(user_id, course_id)
         await self._activity.ended(user_id, course_id)
 
     async def participants(self, course_id: UUID, *, after: UUID | None, limit: int = MAX_PAGE) -> ParticipantPage:

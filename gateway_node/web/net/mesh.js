@@ -39,7 +39,7 @@ export class Mesh extends Emitter {
   }
 
   close() {
-    for (const { pc } of this.#out.values()) pc.close();
+    for (const { pc } of this.#out.values()) pc?.close();
     this.#out.clear();
     for (const user of [...this.#in.keys()]) this.#forget(user);
   }

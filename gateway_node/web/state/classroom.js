@@ -85,7 +85,7 @@ export class Classroom extends Emitter {
       this.media = joined.media;
       this.status = joined.status;
       if (joined.status === 'in') await this.connection.take(this.channel);
-      else this.#askAgain();
+      else this.#wait();
     } catch (error) {
       if (!error.temporary) {
         this.status = 'refused';
@@ -98,6 +98,15 @@ export class Classroom extends Emitter {
       this.#entering = false;
     }
     this.emit('changed');
+  }
+
+  /** In the lobby, also of a class that this page was in. */
+  #wait() {
+    if (this.state) {
+      this.state = null;
+      this.emit('left');
+    }
+    this.#askAgain();
   }
 
   async #askAgain(milliseconds = ASK_AGAIN) {
