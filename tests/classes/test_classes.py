@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from loadtest.server import Server
+from realtime.classroom.commands import Schedule
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson, scheduled, times
+from tests.classes.room import Room, lesson, log_as_server, scheduled, times
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -72,7 +73,8 @@ async def test_only_within_its_time_and_by_the_staff(server: Server) -> None:
             204,
         )
         early = await scheduled(teacher, course, **times(begins=timedelta(hours=1)))
-        late = await scheduled(teacher, course, **times(begins=-timedelta(hours=2)))
+        late = await scheduled(teacher, course)
+        await log_as_server(server, late, Schedule(opens_at=1, closes_at=2))  # its time goes by
         for room in (early, late):
             await room.enter(teacher)
             assert await room.refusal(teacher, "start") == CONFLICT
@@ -81,18 +83,38 @@ async def test_only_within_its_time_and_by_the_staff(server: Server) -> None:
         await early.do(helper, "start")
         refused = await teacher.http("PATCH", early.path, times())
         assert refused.status in (200, 409)  # by the row, or by the fold a moment later
-        for fields, pointer in (
-            ({"title": ""}, "/title"),
-            ({"ends_at": times(begins=-timedelta(hours=2))["ends_at"]}, "/ends_at"),
-            ({"starts_at": "2027-01-01T00:00:00"}, "/starts_at"),
-        ):
-            path = f"/v1/courses/{course['id']}/classes"
-            refused = await teacher.http("POST", path, {"title": "x", **times(), **fields})
-            assert (refused.status, refused.pointers) == (422, [pointer])
         made = {"Idempotency-Key": "once"}
         path, body = f"/v1/courses/{course['id']}/classes", {"title": "x", **times()}
         one = ok(await teacher.http("POST", path, body, headers=made), 201)
         assert ok(await teacher.http("POST", path, body, headers=made), 200)["id"] == one["id"]
+
+
+async def test_a_class_has_times_that_can_be(server: Server) -> None:
+    """Both when it is planned and when it is planned anew; one that has just begun can be started now."""
+    async with school(server, "teacher") as (teacher,):
+        course = await published_course(teacher)
+        path = f"/v1/courses/{course['id']}/classes"
+        room = await scheduled(teacher, course, **times(begins=-timedelta(minutes=1)))
+        now = times()
+        for fields, pointer in (
+            ({"title": ""}, "/title"),
+            (times(begins=-timedelta(hours=2)), "/ends_at"),  # past
+            ({"ends_at": times(begins=-timedelta(hours=2))["ends_at"]}, "/ends_at"),  # past, and before its beginning
+            ({"ends_at": now["starts_at"], "starts_at": now["ends_at"]}, "/ends_at"),
+            ({"ends_at": now["starts_at"], "starts_at": now["starts_at"]}, "/ends_at"),
+            ({"starts_at": "2027-01-01T00:00:00"}, "/starts_at"),
+            ({"starts_at": "9999-12-31T22:00:00-12:00", "ends_at": "9999-12-31T23:00:00-12:00"}, "/ends_at"),
+            ({"starts_at": "0001-01-01T01:00:00+12:00", "ends_at": "0001-01-01T02:00:00+12:00"}, "/ends_at"),
+        ):
+            for refused in (
+                await teacher.http("POST", path, {"title": "x", **now, **fields}),
+                await teacher.http("PATCH", room.path, {**now, **fields}),
+            ):
+                assert (refused.status, refused.pointers) == (422, [pointer]), fields
+        listed = ok(await teacher.http("GET", path))["classes"]
+        assert [each["id"] for each in listed] == [room.id]
+        await room.enter(teacher)
+        await room.do(teacher, "start")
 
 
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:

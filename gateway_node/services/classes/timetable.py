@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4, uuid5
 
 from msgspec import UNSET, Struct, UnsetType
@@ -28,6 +28,7 @@ from storage.lms.classes import Attendance, ClassChange, ClassStore, CourseAtten
 
 MAX_PAGE = 100
 LONGEST = timedelta(hours=12)
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 EXPORT_PAGE = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a cell
 
@@ -113,7 +114,8 @@ class Timetable:
                 starts_at = row.starts_at if fields.starts_at is UNSET else fields.starts_at
                 ends_at = row.ends_at if fields.ends_at is UNSET else fields.ends_at
                 media = row.media if fields.media is UNSET else fields.media
-                _check(starts_at, ends_at)
+                if fields.starts_at is not UNSET or fields.ends_at is not UNSET:  # what was planned long ago has a title still
+                    _check(starts_at, ends_at)
                 self._check_media(media)
                 await change.update(title, starts_at, ends_at, media)
                 _tell(change, user_id, role, _planned(starts_at, ends_at, media))
@@ -169,6 +171,10 @@ def _check(starts_at: datetime, ends_at: datetime) -> None:
             raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
     if not timedelta(0) < ends_at - starts_at <= LONGEST:
         raise codes.BAD_REQUEST.at("/ends_at", "a class ends after its beginning, within 12 hours")
+    if ends_at <= datetime.now(UTC):  # it may have begun: that is how one is planned for now
+        raise codes.BAD_REQUEST.at("/ends_at", "that is past: nobody could start such a class")
+    if ends_at > _LAST:  # beyond it, what is computed with the time has no year
+        raise codes.BAD_REQUEST.at("/ends_at", "that is too far away")
 
 
 def _planned(starts_at: datetime, ends_at: datetime, media: Backend) -> Schedule:
