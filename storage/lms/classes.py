@@ -73,9 +73,11 @@ class Vote(NamedTuple):
 
 
 class Seated(Struct, frozen=True):
+    """`role`: in the course, `None`: they take part in it no more."""
+
     user_id: UUID
     name: str
-    role: str | None
+    role: Role | None
     seat: int
     taken_at: datetime
 
@@ -230,8 +232,8 @@ class ClassStore:
         rows = await self._database.fetch(_SQL["seats"], id, since, *(after or (None, None)), limit)
         return [Seated(*row) for row in rows]
 
-    async def staff(self, course_id: UUID) -> Sequence[UUID]:
-        return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], course_id)]
+    async def staff(self, id: UUID, course_id: UUID) -> Sequence[UUID]:
+        return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], id, course_id)]
 
     async def count_seats(self, id: UUID) -> int:
         found: int = await self._database.fetchval(_SQL["count_seats"], id)

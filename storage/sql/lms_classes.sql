@@ -39,15 +39,24 @@ select i, seat, head from take_seats($1, $2, $3)
 delete from class_seats where class_id = $1 and user_id = $2 and "offset" = $3
 
 -- name: seats
-select s.user_id, u.name, e.role, s."offset" as seat, s.taken_at
-from class_seats s join users u on u.id = s.user_id
+-- The role is that of class_standings.
+select s.user_id, u.name,
+       case when e.role in ('teacher', 'assistant') then e.role::text
+            when u.role = 'admin' then 'teacher'
+            when c.status <> 'draft' then e.role::text end as role,
+       s."offset" as seat, s.taken_at
+from class_seats s join users u on u.id = s.user_id and u.disabled_at is null
 join classes k on k.id = s.class_id
+join courses c on c.id = k.course_id
 left join enrollments e on e.course_id = k.course_id and e.user_id = s.user_id and e.status in ('active', 'completed')
 where s.class_id = $1 and s."offset" >= $2 and ($3::timestamptz is null or (s.taken_at, s.user_id) > ($3, $4::uuid))
 order by s.taken_at, s.user_id limit $5
 
 -- name: staff
-select user_id from enrollments where course_id = $1 and role in ('teacher', 'assistant') and status = 'active'
+-- Of the course, and the admins of the school who have come.
+select user_id from enrollments where course_id = $2 and role in ('teacher', 'assistant') and status = 'active'
+union
+select s.user_id from class_seats s join users u on u.id = s.user_id and u.role = 'admin' where s.class_id = $1
 
 -- name: count_seats
 select count(*) from class_seats where class_id = $1

@@ -11,7 +11,7 @@ from loadtest.server import Server
 from tests.chat.person import Person
 from tests.classes.room import Room, lesson
 from tests.invariants.rawclient import Refused
-from tests.lms.school import enrol, execute, ok
+from tests.lms.school import enrol, execute, ok, school
 
 pytestmark = pytest.mark.integration
 
@@ -139,6 +139,28 @@ async def test_a_role_is_given_and_taken(server: Server) -> None:
         with pytest.raises(Refused):
             await room.say(ann, "I only watch")
         assert (await ann.rpc("class.join", class_id=room.id))["role"] == "observer"
+
+
+async def test_people_are_shown_by_what_they_may_do(server: Server) -> None:
+    """An admin of the school teaches everywhere; whoever left the course is in its class no more."""
+    async with (
+        lesson(server, "ann", "ben", assistant=True) as (room, teacher, ann, ben, helper),
+        school(server, "admin") as (admin,),
+    ):
+        assert (await room.enter(admin))["role"] == "teacher"
+        await room.do(admin, "role", user=ann.id, role="speaker")
+        await room.seen(ben, lambda state: state["roles"])
+        page = await ben.rpc("class.people", class_id=room.id)
+        assert {each["user"]: each["role"] for each in page["people"]} == {
+            teacher.id: "teacher",
+            admin.id: "teacher",
+            helper.id: "assistant",
+            ann.id: "speaker",
+            ben.id: "student",
+        }
+        ok(await teacher.http("DELETE", f"/v1/courses/{room.course['id']}/participants/{ann.id}"), 204)
+        page = await ben.rpc("class.people", class_id=room.id)
+        assert ann.id not in {each["user"] for each in page["people"]}
 
 
 async def test_seats_are_one_a_person_however_many_join_at_once(server: Server) -> None:

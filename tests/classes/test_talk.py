@@ -86,6 +86,25 @@ async def test_slow_mode_and_private_mode(server: Server) -> None:
         assert await ann.refusal("class.whisper", class_id=room.id, content="x" * 4001) == BAD
 
 
+async def test_a_word_to_the_teachers_reaches_whoever_is_one_in_the_class(server: Server) -> None:
+    """Those of the course, the assistants that were made here, and the admins who have come; and nobody else."""
+    async with (
+        lesson(server, "ann", "ben", "cleo", assistant=True) as (room, teacher, ann, ben, cleo, helper),
+        school(server, "admin", "admin elsewhere") as (admin, elsewhere),
+    ):
+        await room.enter(admin)
+        for person in (ben, cleo):
+            await room.do(teacher, "role", user=person.id, role="assistant")
+        await room.do(teacher, "kick", user=cleo.id)
+        await ann.rpc("class.whisper", class_id=room.id, content="To the teachers")
+        for person in (teacher, helper, ben, admin):
+            heard = await person.hears(person.channel, type="class_whisper")
+            assert (heard["from"], heard["to"], heard["content"]) == (ann.id, None, "To the teachers")
+        for person in (cleo, elsewhere):
+            await person.device.in_step()
+            assert not [each for each in person.device.heard(person.channel) if each.get("type") == "class_whisper"]
+
+
 async def test_reactions_are_counted_together(server: Server) -> None:
     async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
         await asyncio.gather(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -168,7 +168,9 @@ class Classrooms:
         found = await asked(self._store.seats(id, since=since, after=moment, limit=limit + 1))
         for each in found[:limit]:
             last = each
-            user, role = str(each.user_id), _course_role(each.role)
+            user, role = str(each.user_id), each.role
+            if role is None:
+                continue
             lost = each.seat <= state.kicked.get(user, 0) or user in state.banned
             if not lost and state.is_in(user, role, each.seat) != waiting:
                 page.append(PersonInClass(each.user_id, each.name, state.role_of(user, role), each.seat))
@@ -228,7 +230,7 @@ class Classrooms:
         follower, standing = await self._inside(identity, id, live=True)
         role = _role(standing)
         if to is None:
-            recipients = [str(each) for each in await asked(self._store.staff(standing.course_id))]
+            recipients = await self._teachers(follower)
             to_role: Role = "teacher"
         else:
             other = await self._somebody(follower, to)
@@ -247,6 +249,17 @@ class Classrooms:
             await self._publisher.publish(
                 personal_channel(user), BUILT_IN["user"], _encode(message), id=(key or uuid4()).bytes
             )
+
+    async def _teachers(self, follower: ClassFollower) -> list[str]:
+        """Whoever is of the staff: also by a role that they were given in the class, while they are in it."""
+        made = [user for user, role in follower.state.roles.items() if role == "assistant"]
+        standings = await asked(self._store.standings([(follower.id, UUID(user)) for user in made]))
+        present = [
+            user
+            for user, standing in zip(made, standings, strict=True)
+            if standing and standing.role and follower.state.is_in(user, standing.role, standing.seat or 0)
+        ]
+        return [str(each) for each in await asked(self._store.staff(follower.id, follower.course_id))] + present
 
     async def signal(self, identity: Identity, id: UUID, to: str, data: Raw, *, peer: str, to_peer: str) -> None:
         """Hand an offer, an answer or a candidate to somebody in the class: to them alone, and in no history. One of
@@ -454,10 +467,6 @@ class Classrooms:
 def _role(standing: ClassStanding) -> Role:
     assert standing.role is not None, "whoever has none was refused"
     return standing.role
-
-
-def _course_role(role: str | None) -> Role:
-    return cast("Role", role) if role in ("teacher", "assistant") else "student"
 
 
 async def _reached(wait: Awaitable[None]) -> None:
