@@ -10,6 +10,7 @@ from realtime import codes
 from realtime.classroom.commands import (
     BEFORE_START,
     EARLY,
+    LATE,
     PUBLISHERS,
     REMEMBERED,
     STUDENTS_MAY,
@@ -364,6 +365,8 @@ def hear(state: Classroom, sender: Sender, offset: int, time: int) -> Verdict:
         state.check_chat(*sender, time)
     except codes.CommandError as error:
         state.refused[offset] = True
+        if len(state.refused) > LATE:
+            del state.refused[next(iter(state.refused))]
         return Verdict(error.code, error.message)
     if state.slow and sender.user:
         state.spoke[sender.user] = time

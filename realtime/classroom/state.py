@@ -68,7 +68,7 @@ class Classroom(Struct, kw_only=True):
     kicked: dict[str, int] = {}
     banned: dict[str, bool] = {}
     spoke: dict[str, int] = {}  # ms, while the chat is slow
-    refused: dict[int, bool] = {}  # offsets of messages that came too late: a lock stands before them
+    refused: dict[int, bool] = {}  # offsets of the last messages that came too late: a lock stands before them
     verdicts: dict[str, tuple[int, str]] = {}  # of the last commands, by id
 
     # --- asking --------------------------------------------------------------------------------------------

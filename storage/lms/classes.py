@@ -201,9 +201,10 @@ class ClassStore:
         found: bytes | None = await self._database.fetchval(_SQL["state"], id)
         return found
 
-    async def keep(self, id: UUID, offset: int, state: bytes) -> None:
-        """Keep the fold at an offset, unless a later one is kept."""
-        await self._database.execute(_SQL["keep"], id, offset, state)
+    async def keep(self, id: UUID, offset: int, state: bytes, late: Sequence[int]) -> None:
+        """Keep the fold at an offset, unless a later one is kept. What the messages at `late` said is forgotten: the
+        fold has refused them, and will not remember that for ever."""
+        await self._database.execute(_SQL["keep"], id, offset, state, late)
 
     async def overdue(self, before: datetime, most: int) -> Sequence[UUID]:
         """Classes that go on and should have ended before."""

@@ -25,9 +25,13 @@ where id = $1
 select s.state from class_states s where s.class_id = $1
 
 -- name: keep
-insert into class_states (class_id, "offset", state) values ($1, $2, $3)
-on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
-where class_states."offset" < excluded."offset"
+with kept as (
+    insert into class_states (class_id, "offset", state) select k.id, $2, $3 from classes k where k.id = $1
+    on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
+    where class_states."offset" < excluded."offset"
+)
+update messages m set data = convert_to('{"type":"refused","id":"' || m.id || '"}', 'UTF8'), search = null
+from channels c where c.name = 'class:' || $1::uuid and m.channel_id = c.id and m."offset" = any ($4::bigint[])
 
 -- name: standings
 select i, course_id, role, name, seat from class_standings($1, $2)

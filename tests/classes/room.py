@@ -120,6 +120,10 @@ async def log_as_server(server: Server, room: Room, *logged: AnyCommand) -> None
         id = uuid.uuid4()
         data = encode_logged(Logged(id=str(id), by="", role="server", command=command))
         entries.append(Entry(room.channel, id.bytes, "", data, type="command", counted=False))
+    await log_entries(server, *entries)
+
+
+async def log_entries(server: Server, *entries: Entry) -> None:
     database = Database(str(read_urls(server.data_dir).database))
     async with database.transaction() as connection:
         await append_batch(connection, entries)

@@ -6,14 +6,19 @@ import asyncio
 import csv
 import io
 from functools import partial
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
+from gateway_node.services.classes.follower import sender_tags
 from loadtest.server import Server
-from realtime.classroom.commands import ClosePoll, End, OpenPoll, Start
+from realtime.classroom.commands import LATE, ClosePoll, End, OpenPoll, Start
+from realtime.codec import encode_info
+from realtime.messages import SentMessage, compose
+from realtime.protocol import ClientInfo
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson, log_as_server, scheduled
+from tests.classes.room import Room, lesson, log_as_server, log_entries, scheduled
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -22,9 +27,9 @@ pytestmark = pytest.mark.integration
 UNKNOWN, DENIED, LIMITED, BAD, TOO_MANY, NOT_FOUND, CONFLICT = 102, 103, 106, 107, 111, 1002, 1003
 
 
-async def refusal(room: Room, person: Person, content: str) -> int:
+async def refusal(room: Room, person: Person, content: str, **more: Any) -> int:
     with pytest.raises(Refused) as refused:
-        await room.say(person, content)
+        await room.say(person, content, **more)
     return refused.value.code
 
 
@@ -61,6 +66,66 @@ async def test_a_message_that_a_lock_overtook_is_seen_by_nobody(server: Server) 
             assert {each["content"] for each in heard} == accepted | {end}
         history = (await ben.device.ask(history={"channel": room.channel, "limit": 1000}))["publications"]
         assert {each["data"]["content"] for each in history if "content" in each["data"]} == accepted | {end}
+
+
+async def test_what_was_refused_stays_so_when_it_is_remembered_no_more(server: Server) -> None:
+    """What a node leaves that dies after it has logged more of them than the fold remembers."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        said = str(uuid4())
+        await room.say(ann, "Before", id=said)
+        await room.do(teacher, "set_lock", lock="chat")
+        tags = encode_info(sender_tags("student", 1))
+        info = encode_info(ClientInfo(ann.id, "gone"))
+        late = []
+        for _ in range(LATE + 100):
+            message = SentMessage(id=uuid4(), content="psst")
+            late.append(compose(room.channel, ann.id, message))
+            late[-1].info, late[-1].tags = info, tags
+        await log_entries(server, *late)
+        await room.say(teacher, "Listen")
+        for person in (ann, ben, teacher):
+            assert await contents(person, room) == ["Before", "Listen"]
+            await person.device.cut_and_return()
+            assert await contents(person, room) == ["Before", "Listen"]
+        async with asyncio.timeout(10):  # until the state is kept
+            while await execute(server, PSST, room.channel):
+                await room.do(teacher, "lock")
+        await room.do(teacher, "set_lock", lock="chat", on=False)
+        for each in (late[0], late[-1]):
+            assert await refusal(room, ann, "psst", id=str(UUID(bytes=each.id))) == DENIED
+        await room.say(ann, "Before", id=said)
+
+
+PSST = (
+    "select from messages m join channels c on c.id = m.channel_id"
+    " where c.name = $1 and convert_from(m.data, 'UTF8') like '%psst%'"
+)
+
+
+async def contents(person: Person, room: Room) -> list[str]:
+    """What the history of a class says, to its last line."""
+    found: list[str] = []
+    since = None
+    while True:
+        asked = {"channel": room.channel, "limit": 1000, **({"since": since} if since else {})}
+        page = await person.device.ask(history=asked)
+        publications = page.get("publications", [])
+        assert not any("info" in each for each in publications if "content" not in each["data"])
+        found += [each["data"]["content"] for each in publications if "content" in each["data"]]
+        if not publications or publications[-1]["offset"] == page["offset"]:
+            return found
+        since = {"offset": publications[-1]["offset"], "epoch": page["epoch"]}
+
+
+async def test_a_slow_chat_takes_one_message_however_many_come_at_once(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(teacher, "chat_rules", slow=3600)
+        results = await asyncio.gather(*(room.say(ann, f"{i}") for i in range(50)), return_exceptions=True)
+        refused = [each for each in results if isinstance(each, Refused)]
+        assert (len(refused), {each.code for each in refused}) == (49, {TOO_MANY})
+        await room.say(teacher, "Listen")
+        await ben.device.hears(room.channel, content="Listen")
+        assert not [each for each in ben.device.heard(room.channel) if each["type"] == "refused"]
 
 
 async def test_slow_mode_and_private_mode(server: Server) -> None:

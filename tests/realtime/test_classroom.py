@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realtime.classroom import commands, wire
-from realtime.classroom.commands import EARLY, PUBLISHERS, AnyCommand, Logged, Role
+from realtime.classroom.commands import EARLY, LATE, PUBLISHERS, AnyCommand, Logged, Role
 from realtime.classroom.fold import Sender, Verdict, check, fold, hear
 from realtime.classroom.state import Classroom
 
@@ -172,6 +172,21 @@ def test_a_chat_is_locked_slow_or_private_for_students(log: Log) -> None:
     log.state.check_whisper("ann", "student", "tea", "teacher")
     with pytest.raises(Exception, match="locked"):
         log.state.check_whisper("ann", "student", "ben", "student")
+
+
+def test_of_refused_messages_the_last_are_remembered(log: Log) -> None:
+    log.did("tea", commands.SetLock("chat"))
+    first = log.state.offset + 1
+    for _ in range(LATE + 5):
+        assert log.say("ann") == DENIED
+    assert list(log.state.refused) == list(range(first + 5, first + LATE + 5))
+    assert wire.encode_state(log.folded_again(LATE)) == wire.encode_state(log.state)
+
+
+def test_what_the_log_has_forgotten_is_told_from_what_somebody_says() -> None:
+    assert wire.is_withheld(bytes(wire.withheld("x")))
+    for data in (b'{"id":"x","type":"text","content":"\\"type\\":\\"refused\\""}', b'{"type":"refused"}', b"{}"):
+        assert not wire.is_withheld(data)
 
 
 def test_a_lobby_holds_who_came_after_it_began(log: Log) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid4, uuid5
 
-from gateway_node.services.classes.follower import ClassFollower, sender_tags
+from gateway_node.services.classes.follower import TOO_LATE, ClassFollower, sender_tags
 from gateway_node.services.rooms import user_id_of
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
@@ -186,6 +186,12 @@ class LiveClasses:
         standing = await self.standing(identity, id)
         role, seat = standing.role, standing.seat or 0
         assert role is not None
+        slow = follower.state.slow > 0 and not follower.state.is_staff(identity.user, role)
+        if slow:
+            # Those that are on their way together would all be logged, and all but one refused before everybody's eyes.
+            if identity.user in follower.speaking:
+                raise codes.TOO_MANY_REQUESTS.saying("the chat is slow: one message after the other")
+            follower.speaking.add(identity.user)
         try:
             now = round(time.time() * 1000)
             try:
@@ -194,9 +200,15 @@ class LiveClasses:
                 await follower.refresh()
                 follower.state.check_chat(identity.user, role, seat, now)
             sent = await self._publisher.send(channel, message, identity.user, info=info, tags=sender_tags(role, seat))
-            verdict = await follower.outcome(sent.publication.offset)
+            if wire.is_withheld(bytes(sent.publication.data)):
+                verdict = TOO_LATE  # once more, and long ago
+            else:
+                verdict = await follower.outcome(sent.publication.offset)
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
+        finally:
+            if slow:
+                follower.speaking.discard(identity.user)
         verdict.check()
 
     # --- what every node does ------------------------------------------------------------------------------------

@@ -114,7 +114,9 @@ class Timetable:
                 starts_at = row.starts_at if fields.starts_at is UNSET else fields.starts_at
                 ends_at = row.ends_at if fields.ends_at is UNSET else fields.ends_at
                 media = row.media if fields.media is UNSET else fields.media
-                if fields.starts_at is not UNSET or fields.ends_at is not UNSET:  # what was planned long ago has a title still
+                if (
+                    fields.starts_at is not UNSET or fields.ends_at is not UNSET
+                ):  # what was planned long ago has a title still
                     _check(starts_at, ends_at)
                 self._check_media(media)
                 await change.update(title, starts_at, ends_at, media)
