@@ -344,7 +344,7 @@ def fold(state: Classroom, logged: Logged, offset: int, time: int) -> Verdict:
         verdict = Verdict(error.code, error.message, (), logged, offset)
     state.offset = offset
     verdicts = state.verdicts
-    verdicts[logged.id] = verdict.code, verdict.message
+    verdicts[logged.id] = logged.by, verdict.code, verdict.message
     if len(verdicts) > REMEMBERED:
         del verdicts[next(iter(verdicts))]
     return verdict

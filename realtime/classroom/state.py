@@ -69,7 +69,7 @@ class Classroom(Struct, kw_only=True):
     banned: dict[str, bool] = {}
     spoke: dict[str, int] = {}  # ms, while the chat is slow
     refused: dict[int, bool] = {}  # offsets of the last messages that came too late: a lock stands before them
-    verdicts: dict[str, tuple[int, str]] = {}  # of the last commands, by id
+    verdicts: dict[str, tuple[str, int, str]] = {}  # of the last commands, by id: by whom, code, message
 
     # --- asking --------------------------------------------------------------------------------------------
 

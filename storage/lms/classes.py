@@ -83,7 +83,8 @@ class Seated(Struct, frozen=True):
 
 
 class StoredPoll(Struct, frozen=True, kw_only=True):
-    """`correct` counts from 0; `None`: there is no right answer."""
+    """`correct` counts from 0; `None`: there is no right answer. `closed`: the offset of its end; `None`: it has
+    not been closed."""
 
     id: UUID
     class_id: UUID
@@ -93,6 +94,7 @@ class StoredPoll(Struct, frozen=True, kw_only=True):
     anonymous: bool
     points: float
     asked_at: datetime
+    closed: int | None
 
 
 class Attendance(Struct, frozen=True):
@@ -206,6 +208,11 @@ class ClassStore:
         fold has refused them, and will not remember that for ever."""
         await self._database.execute(_SQL["keep"], id, offset, state, late)
 
+    async def has_said(self, channel: str, id: UUID, user: str) -> bool:
+        """Whether the log has that message by that sender."""
+        found: bool = await self._database.fetchval(_SQL["has_said"], channel, id, user)
+        return found
+
     async def overdue(self, before: datetime, most: int) -> Sequence[UUID]:
         """Classes that go on and should have ended before."""
         return [row["id"] for row in await self._database.fetch(_SQL["overdue"], before, most)]
@@ -242,9 +249,13 @@ class ClassStore:
 
     # --- polls -------------------------------------------------------------------------------------------------
 
-    async def add_poll(self, id: UUID, *values: Any) -> None:
-        """`values`: class, question, options, the right one, whether anonymous, points, by whom."""
-        await self._database.execute(_SQL["add_poll"], id, *values)
+    async def add_poll(self, id: UUID, *values: Any) -> bool:
+        """`values`: class, question, options, the right one, whether anonymous, points, by whom. False where another
+        poll has that id, in whichever class; the same again is fine."""
+        if await self._database.execute(_SQL["add_poll"], id, *values) == "INSERT 0 1":
+            return True
+        same: bool = await self._database.fetchval(_SQL["same_poll"], id, *values[:-1])
+        return same
 
     async def poll(self, class_id: UUID, id: UUID) -> StoredPoll | None:
         row = await self._database.fetchrow(_SQL["poll"], class_id, id)
@@ -253,6 +264,11 @@ class ClassStore:
     async def vote(self, poll_id: UUID, user_id: UUID, option: int) -> Vote | None:
         """`None`: there is no such poll."""
         return await self._votes.ask((poll_id, user_id, option))
+
+    async def counts(self, class_id: UUID, poll_id: UUID, user_id: UUID, option: int) -> bool:
+        """Whether that is the user's answer that counts."""
+        found: bool = await self._database.fetchval(_SQL["counts"], class_id, poll_id, user_id, option)
+        return found
 
     async def take_back(self, poll_id: UUID, user_id: UUID) -> None:
         await self._database.execute(_SQL["take_back"], poll_id, user_id)

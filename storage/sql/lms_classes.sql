@@ -29,9 +29,17 @@ with kept as (
     insert into class_states (class_id, "offset", state) select k.id, $2, $3 from classes k where k.id = $1
     on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
     where class_states."offset" < excluded."offset"
+    returning class_id -- whoever kept a later one has seen to what was refused before
 )
 update messages m set data = convert_to('{"type":"refused","id":"' || m.id || '"}', 'UTF8'), search = null
-from channels c where c.name = 'class:' || $1::uuid and m.channel_id = c.id and m."offset" = any ($4::bigint[])
+from kept k join channels c on c.name = 'class:' || k.class_id
+where m.channel_id = c.id and m."offset" = any ($4::bigint[])
+
+-- name: has_said
+select exists (
+    select from channels c join messages m on m.channel_id = c.id
+    where c.name = $1 and m.id = $2 and m.sender_id = $3
+)
 
 -- name: standings
 select i, course_id, role, name, seat from class_standings($1, $2)
@@ -69,11 +77,24 @@ select count(*) from class_seats where class_id = $1
 insert into class_polls (id, class_id, question, options, correct, anonymous, points, asked_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing
 
+-- name: same_poll
+select exists (
+    select from class_polls
+    where id = $1 and class_id = $2 and question = $3 and options = $4 and correct is not distinct from $5
+      and anonymous = $6 and points = $7
+)
+
 -- name: poll
 select * from class_polls where class_id = $1 and id = $2
 
 -- name: cast
 select i, counts, fresh, head from cast_votes($1, $2, $3)
+
+-- name: counts
+select exists (
+    select from class_votes v join class_polls p on p.id = v.poll_id
+    where p.class_id = $1 and p.id = $2 and v.user_id = $3 and v.option = $4 and v."offset" < p.closed
+)
 
 -- name: take_back
 delete from class_votes where poll_id = $1 and user_id = $2

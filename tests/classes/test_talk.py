@@ -15,6 +15,7 @@ from gateway_node.services.classes.follower import sender_tags
 from loadtest.server import Server
 from realtime.classroom.commands import LATE, ClosePoll, End, OpenPoll, Start
 from realtime.codec import encode_info
+from realtime.interfaces import Entry
 from realtime.messages import SentMessage, compose
 from realtime.protocol import ClientInfo
 from tests.chat.person import Person
@@ -74,13 +75,7 @@ async def test_what_was_refused_stays_so_when_it_is_remembered_no_more(server: S
         said = str(uuid4())
         await room.say(ann, "Before", id=said)
         await room.do(teacher, "set_lock", lock="chat")
-        tags = encode_info(sender_tags("student", 1))
-        info = encode_info(ClientInfo(ann.id, "gone"))
-        late = []
-        for _ in range(LATE + 100):
-            message = SentMessage(id=uuid4(), content="psst")
-            late.append(compose(room.channel, ann.id, message))
-            late[-1].info, late[-1].tags = info, tags
+        late = [whispered(room, ann) for _ in range(LATE + 100)]
         await log_entries(server, *late)
         await room.say(teacher, "Listen")
         for person in (ann, ben, teacher):
@@ -94,6 +89,21 @@ async def test_what_was_refused_stays_so_when_it_is_remembered_no_more(server: S
         for each in (late[0], late[-1]):
             assert await refusal(room, ann, "psst", id=str(UUID(bytes=each.id))) == DENIED
         await room.say(ann, "Before", id=said)
+
+
+async def test_history_shows_nothing_that_a_lock_overtook_and_no_node_has_heard_of(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(teacher, "set_lock", lock="chat")
+        for person in (ben, ann):
+            await log_entries(server, whispered(room, ann))
+            assert await contents(person, room) == []
+
+
+def whispered(room: Room, person: Person) -> Entry:
+    """What a student says, as it comes into the log though the chat is locked."""
+    entry = compose(room.channel, person.id, SentMessage(id=uuid4(), content="psst"))
+    entry.info, entry.tags = encode_info(ClientInfo(person.id, "gone")), encode_info(sender_tags("student", 1))
+    return entry
 
 
 PSST = (
@@ -322,6 +332,53 @@ async def test_an_anonymous_poll_names_nobody(server: Server) -> None:
         await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
         results = await teacher.rpc("class.results", class_id=room.id, poll_id=poll)
         assert (results["counts"], "votes" in results) == ([1, 0], False)
+
+
+async def test_a_poll_is_of_one_class_and_says_one_thing(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "eve") as (other, rival, eve):
+        asked = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        # Whoever knows the poll of another class would have their own people vote in it.
+        assert await rival.refusal("class.poll", class_id=other.id, id=poll, **asked) == BAD
+        assert await eve.refusal("class.vote", class_id=other.id, poll_id=poll, option=0) == CONFLICT
+        later = {**asked, "id": str(uuid4())}
+        assert await teacher.refusal("class.poll", class_id=room.id, **later) == CONFLICT  # one is open
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
+        await room.do(teacher, "close_poll")
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)  # it was counted, and its answer lost
+        assert await ann.refusal("class.vote", class_id=room.id, poll_id=poll, option=1) == CONFLICT
+        # What was not asked then can be asked now, but is the same question, and nobody has seen its answer.
+        assert "correct" not in await ann.rpc("class.results", class_id=room.id, poll_id=later["id"])
+        assert await teacher.refusal("class.poll", class_id=room.id, **{**later, "options": ["3", "4", "5"]}) == BAD
+        assert await teacher.refusal("class.poll", class_id=room.id, **{**later, "correct": 0}) == BAD
+        assert (await teacher.rpc("class.poll", class_id=room.id, **later))["poll_id"] == later["id"]
+        await ann.rpc("class.vote", class_id=room.id, poll_id=later["id"], option=1)
+        assert (await teacher.rpc("class.results", class_id=room.id, poll_id=later["id"]))["counts"] == [0, 1]
+        assert (await ann.rpc("class.results", class_id=room.id, poll_id=poll))["correct"] == 1
+
+
+async def test_grades_are_given_by_the_staff_of_the_course(server: Server) -> None:
+    """A student who helps in the class asks questions, but gives no points, and knows no answer before the others."""
+    async with lesson(server, "ann", assistant=True) as (room, teacher, ann, helper):
+        await room.do(teacher, "role", user=ann.id, role="assistant")
+        quiz = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1, "anonymous": False}
+        assert await ann.refusal("class.poll", class_id=room.id, points=1000, **quiz) == DENIED
+        await ann.rpc("class.poll", class_id=room.id, **quiz)
+        await room.do(ann, "close_poll")
+        poll = (await helper.rpc("class.poll", class_id=room.id, points=3, **quiz))["poll_id"]
+        assert "correct" not in await ann.rpc("class.results", class_id=room.id, poll_id=poll)
+        assert (await teacher.rpc("class.results", class_id=room.id, poll_id=poll))["correct"] == 1
+
+
+async def test_a_message_that_was_accepted_stays_so(server: Server) -> None:
+    """Its answer was lost, and then the chat was locked: the same id again has the same answer."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        id = str(uuid4())
+        await room.say(ann, "Before", id=id)
+        await room.do(teacher, "set_lock", lock="chat")
+        await room.say(ann, "Before", id=id)
+        assert await refusal(room, ben, "Before", id=id) == DENIED
+        assert await refusal(room, ann, "After") == DENIED
 
 
 async def test_who_was_there_and_for_how_long(server: Server) -> None:

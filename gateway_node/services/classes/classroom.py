@@ -80,7 +80,8 @@ class NewPoll(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PollResults(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`correct` once the poll is closed, or for the staff; `votes`, by name, for the staff, of one not anonymous."""
+    """`correct` once the poll is closed, or for the staff of the course; `votes`, by name, for the staff, of one
+    that is not anonymous."""
 
     poll_id: UUID
     question: str
@@ -328,9 +329,12 @@ class Classrooms:
         follower, standing = await self._inside(identity, id, live=True)
         if not follower.state.is_staff(identity.user, _role(standing)):
             raise codes.PERMISSION_DENIED.saying("that is for the teachers of the class")
+        if new.points and standing.role not in ("teacher", "assistant"):
+            raise codes.PERMISSION_DENIED.saying("grades are given by the staff of the course")
         poll_id = key or uuid4()
         values = (id, question, options, new.correct, new.anonymous, new.points, user_id_of(identity))
-        await asked(self._store.add_poll(poll_id, *values))
+        if not await asked(self._store.add_poll(poll_id, *values)):
+            raise codes.BAD_REQUEST.at("/id", "it is that of another poll")
         command = OpenPoll(
             poll_id=str(poll_id),
             question=question,
@@ -344,15 +348,17 @@ class Classrooms:
     async def vote(self, identity: Identity, id: UUID, poll_id: UUID, option: int) -> None:
         """One's first answer counts. The same one again is fine."""
         follower, _ = await self._inside(identity, id, live=True)
+        user_id = user_id_of(identity)
         poll = self._open_poll(follower, poll_id)
         if poll is None:
             await _reached(follower.refresh())
             poll = self._open_poll(follower, poll_id)
         if poll is None:
+            if 0 <= option < MAX_OPTIONS and await asked(self._store.counts(id, poll_id, user_id, option)):
+                return
             raise codes.CONFLICT.saying("no such poll is open")
         if not 0 <= option < len(poll.options):
             raise codes.BAD_REQUEST.at("/option", "there is no such option")
-        user_id = user_id_of(identity)
         vote = await asked(self._store.vote(poll_id, user_id, option))
         if vote is None:
             raise codes.NOT_FOUND.saying("there is no such poll")
@@ -381,16 +387,15 @@ class Classrooms:
         votes: list[tuple[UUID, str, int]] = []
         if staff and not poll.anonymous:
             votes = list(await asked(self._store.votes(poll_id, after=after, limit=MAX_PAGE + 1)))
-        if self._open_poll(follower, poll_id) is None:
-            await _reached(follower.refresh())  # it may be open, and not heard of here yet
-        closed = self._open_poll(follower, poll_id) is None
+        present = follower.state.poll
+        closed = poll.closed is not None or (present is not None and present.id == str(poll_id) and present.closed > 0)
         return PollResults(
             poll_id=poll_id,
             question=poll.question,
             options=poll.options,
             counts=counts,
             total=sum(counts),
-            correct=poll.correct if closed or staff else None,
+            correct=poll.correct if closed or standing.role in ("teacher", "assistant") else None,
             votes=votes[:MAX_PAGE],
             next=str(votes[MAX_PAGE - 1][0]) if len(votes) > MAX_PAGE else "",
         )

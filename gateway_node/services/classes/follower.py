@@ -33,6 +33,7 @@ from storage.lms.classes import ClassStore, class_channel
 
 KEEP_EVERY = 200  # offsets between two kept states: what a node that takes over reads at most, or little more
 OUTCOMES = 1000  # verdicts that are remembered by offset
+READ_BEFORE = 10.0  # s that a page of history may be on its way: it can have what the log has forgotten meanwhile
 PAGE, PAGE_BYTES = 1000, 4 << 20  # of the log, read at once
 
 TOO_LATE = Verdict(codes.PERMISSION_DENIED.code, "it came too late")
@@ -65,8 +66,7 @@ class ClassFollower:
         self._waiting: list[Publication] = []  # what came while the past was read
         self._outcomes: OrderedDict[int, Verdict] = OrderedDict()
         self._kept = 0
-        self._forgotten: list[int] = []
-        self._late: dict[int, bool] = {}  # refused messages of which the log has to forget what they said
+        self._late: dict[int, bool] = {}  # refused messages, and whether the log has forgotten what they said
         self._greeting: tuple[int, bytes] = (-1, b"")
 
     @property
@@ -99,7 +99,7 @@ class ClassFollower:
                 pass  # another version kept it: the log has it all
         self.state = state
         self._kept = state.offset
-        self._late = dict(state.refused)
+        self._late = dict.fromkeys(state.refused, False)
         decided: list[Verdict | None] = []
         while channel.position is not None and state.offset < channel.position:
             page = await self._log.read(self.name, state.offset, PAGE, PAGE_BYTES)
@@ -153,7 +153,7 @@ class ClassFollower:
         if verdict is not None:
             return verdict
         if id in self.state.verdicts:
-            return Verdict(*self.state.verdicts[id])
+            return Verdict(*self.state.verdicts[id][1:])
         if offset in self.state.refused:
             return TOO_LATE
         if id:
@@ -179,7 +179,7 @@ class ClassFollower:
         else:
             verdict = hear(state, _sender_of(publication), offset, publication.time)
             if verdict.code and not wire.is_withheld(bytes(publication.data)):
-                self._late[offset] = True
+                self._late[offset] = False
         self._outcomes[offset] = verdict
         if len(self._outcomes) > OUTCOMES:
             self._outcomes.popitem(last=False)
@@ -202,14 +202,18 @@ class ClassFollower:
         """Keep the fold where it is, for nodes that take over."""
         if self._loaded and self.state.offset > self._kept:
             self._kept = self.state.offset
-            self._hub.spawn(self._keep(self._kept, wire.encode_state(self.state), list(self._late)))
+            late = [offset for offset, forgotten in self._late.items() if not forgotten]
+            self._hub.spawn(self._keep(self._kept, wire.encode_state(self.state), late))
 
     async def _keep(self, offset: int, state: bytes, late: list[int]) -> None:
         with suppress(DatabaseUnavailable):  # then with the next one
             await self._store.keep(self.id, offset, state, late)
-            for each in self._forgotten:
-                self._late.pop(each, None)
-            self._forgotten = late  # until the next time: a page of history may have been read before
+            self._late.update(dict.fromkeys(late, True))
+            asyncio.get_running_loop().call_later(READ_BEFORE, self._forget, late)
+
+    def _forget(self, late: list[int]) -> None:
+        for offset in late:
+            self._late.pop(offset, None)
 
     def show(self, publication: Publication) -> Publication:
         return self._shown(publication, self._outcomes.get(publication.offset))

@@ -150,6 +150,8 @@ class LiveClasses:
         follower = await self.get(id)
         try:
             known = follower.state.verdicts.get(logged.id)
+            if known is not None and known[0] != logged.by:
+                raise codes.BAD_REQUEST.at("/id", "it is that of another sender's command")
             if known is None:
                 await self._check(follower, logged)
                 entry = Entry(
@@ -163,7 +165,7 @@ class LiveClasses:
                 sent = await self._publisher.append(entry)
                 verdict = await follower.outcome(sent.publication.offset, logged.id)
             else:
-                verdict = Verdict(*known)
+                verdict = Verdict(*known[1:])
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
         verdict.check()
@@ -198,7 +200,11 @@ class LiveClasses:
                 follower.state.check_chat(identity.user, role, seat, now)
             except codes.CommandError:
                 await follower.refresh()
-                follower.state.check_chat(identity.user, role, seat, now)
+                try:
+                    follower.state.check_chat(identity.user, role, seat, now)
+                except codes.CommandError:
+                    if not await asked(self._store.has_said(channel, message.id, identity.user)):
+                        raise  # else the log has it, and its answer was lost
             sent = await self._publisher.send(channel, message, identity.user, info=info, tags=sender_tags(role, seat))
             if wire.is_withheld(bytes(sent.publication.data)):
                 verdict = TOO_LATE  # once more, and long ago
@@ -341,11 +347,13 @@ def id_of(channel: str) -> UUID:
 
 
 def _uuid(text: str) -> UUID:
-    """Of what is no UUID, one that nobody has."""
+    """Of what is no UUID as the server writes it, one that nobody has: the fold takes another spelling for another
+    user."""
     try:
-        return UUID(text)
+        id = UUID(text)
     except ValueError:
         return UUID(int=0)
+    return id if str(id) == text else UUID(int=0)
 
 
 def _moment(milliseconds: int) -> datetime | None:
