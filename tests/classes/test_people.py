@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,31 @@ async def test_a_lobby_that_is_opened_lets_everybody_in(server: Server) -> None:
         await room.do(teacher, "lobby", on=False)
         await ben.hears(ben.channel, type="class_admitted")
         assert (await room.enter(ben))["status"] == "in"
+
+
+async def test_whoever_comes_as_all_are_admitted_is_in_or_hears_of_it(server: Server) -> None:
+    """On both nodes, at every moment before and after: nobody is left in a lobby that has been emptied."""
+    async with lesson(server, *(f"student {i}" for i in range(10))) as (room, teacher, *students):
+
+        def calls(person: Person) -> int:
+            return sum(each.get("type") == "class_admitted" for each in person.device.heard(person.channel))
+
+        async def come(person: Person, turns: int) -> bool:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return bool((await person.rpc("class.join", class_id=room.id))["status"] == "in")
+
+        for attempt in range(8):
+            await room.do(teacher, "lobby")
+            for person in students:
+                await room.do(teacher, "kick", user=person.id)
+            before = {person.id: calls(person) for person in students}
+            coming = [asyncio.create_task(come(person, i * 4)) for i, person in enumerate(students)]
+            opened: dict[str, Any] = {"do": "lobby", "on": False} if attempt % 2 else {"do": "admit_all"}
+            await room.do(teacher, **opened)
+            for person, inside in zip(students, await asyncio.gather(*coming), strict=True):
+                if not inside and (await person.rpc("class.join", class_id=room.id))["status"] == "in":
+                    await person.device.until(lambda person=person: calls(person) > before[person.id])  # type: ignore[misc]
 
 
 async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Server) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -142,6 +143,11 @@ class Classrooms:
             seat = taken.offset
         inside = follower.state.is_in(user, role, seat)
         if not inside:
+            # Whoever admits those that wait tells the seats that there are then: this one may have come too late for
+            # that, and is admitted by what the log has now.
+            await _reached(follower.refresh())
+            inside = follower.state.is_in(user, role, seat)
+        if not inside:
             self._crier.waits(id)
         return Joined(
             status="in" if inside else "waiting",
@@ -163,7 +169,7 @@ class Classrooms:
         moment = moment_of(after)
         page: list[PersonInClass] = []
         last: Seated | None = None
-        since = max(state.lobby, state.admitted_through) + 1 if waiting and state.lobby else 0
+        since = _since(state) if waiting else 0
         if waiting and not state.lobby:
             return PeoplePage([], 0)
         found = await asked(self._store.seats(id, since=since, after=moment, limit=limit + 1))
@@ -189,29 +195,32 @@ class Classrooms:
             raise codes.BAD_REQUEST.at("/command/do", "that is done in another way")
         if isinstance(command, commands.CallNext) and not command.seen:
             command = commands.CallNext((await self._live.get(id)).state.offset)
-        waiting: list[UUID] = []
+        before: state.Classroom | None = None
         if isinstance(command, AdmitAll | Lobby):
-            waiting = await self._waiting(identity, id)
+            follower = await self._live.get(id)
+            await _reached(follower.refresh())
+            before = msgspec.structs.replace(follower.state)
         verdict = await self._live.submit(identity, id, command, key)
         if isinstance(command, Admit):
             self._admitted(id, command.user)
-        for user_id in waiting:
-            self._admitted(id, str(user_id))
+        if before is not None and before.lobby:
+            await self._tell_admitted(follower, before)
         return verdict
 
-    async def _waiting(self, identity: Identity, id: UUID) -> list[UUID]:
-        """Everybody who waits."""
-        found: list[UUID] = []
-        after: str | None = None
+    async def _tell_admitted(self, follower: ClassFollower, before: state.Classroom) -> None:
+        """Tell everybody who waited `before` and is in now. Seats that are taken later find the door open themselves."""
+        moment: tuple[datetime, UUID] | None = None
         while True:
-            try:
-                page = await self.people(identity, id, waiting=True, after=after)
-            except codes.PERMISSION_DENIED:
-                return []  # the log will say so
-            found += [each.user for each in page.people]
-            if not page.next:
-                return found
-            after = page.next
+            found = await asked(self._store.seats(follower.id, since=_since(before), after=moment, limit=MAX_PAGE))
+            for each in found:
+                user = str(each.user_id)
+                if each.role is None or before.is_in(user, each.role, each.seat):
+                    continue
+                if follower.state.is_in(user, each.role, each.seat):
+                    self._admitted(follower.id, user)
+            if len(found) < MAX_PAGE:
+                return
+            moment = found[-1].taken_at, found[-1].user_id
 
     def _admitted(self, id: UUID, user: str) -> None:
         told = {"type": "class_admitted", "class_id": str(id)}
@@ -467,6 +476,11 @@ class Classrooms:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # PostgreSQL is away; another node says it, too
+
+
+def _since(present: state.Classroom) -> int:
+    """The first seat that may be one in the lobby, where there is one."""
+    return max(present.lobby, present.admitted_through) + 1
 
 
 def _role(standing: ClassStanding) -> Role:
