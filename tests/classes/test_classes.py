@@ -117,6 +117,38 @@ async def test_a_class_has_times_that_can_be(server: Server) -> None:
         await room.do(teacher, "start")
 
 
+async def test_a_course_is_not_deleted_under_a_class_that_goes_on(server: Server) -> None:
+    async with lesson(server, assistant=True) as (room, teacher, _):
+        async with asyncio.timeout(10):
+            while "started_at" not in ok(await teacher.http("GET", room.path)):
+                await asyncio.sleep(0.05)
+        course = f"/v1/courses/{room.course['id']}"
+        assert (await teacher.http("DELETE", course)).status == 409
+        await room.do(teacher, "end")
+        await ended(teacher, room)
+        ok(await teacher.http("DELETE", course), 204)
+
+
+async def test_attendance_goes_on_when_a_class_is_gone(server: Server) -> None:
+    """Who is in a class that is there no more costs the others on their node nothing."""
+    async with (
+        lesson(server, assistant=True) as (gone, teacher, helper),
+        lesson(server, "ann", "ben") as (room, other, ann, ben),
+    ):
+        await execute(server, "delete from courses where id = $1::text::uuid", gone.course["id"])
+        for person in (teacher, helper):
+            await person.device.ask(unsubscribe={"channel": gone.channel})  # is noted, where there is nothing to note
+        await execute(server, "delete from class_attendance where class_id = $1::text::uuid", room.id)
+        for person in (other, ann, ben):
+            await person.device.cut_and_return()
+        async with asyncio.timeout(10):
+            while len(await execute(server, PRESENT, room.id)) < 3:
+                await asyncio.sleep(0.05)
+
+
+PRESENT = "select from class_attendance where class_id = $1::text::uuid"
+
+
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:
     async with lesson(server, "ann", "ben", assistant=True) as (room, teacher, ann, ben, helper):
         await room.do(ann, "raise_hand")

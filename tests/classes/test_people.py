@@ -82,13 +82,13 @@ async def test_whoever_comes_as_all_are_admitted_is_in_or_hears_of_it(server: Se
             await room.do(teacher, "lobby")
             for person in students:
                 await room.do(teacher, "kick", user=person.id)
-            before = {person.id: calls(person) for person in students}
+            called = {person.id: calls(person) for person in students}
             coming = [asyncio.create_task(come(person, i * 4)) for i, person in enumerate(students)]
             opened: dict[str, Any] = {"do": "lobby", "on": False} if attempt % 2 else {"do": "admit_all"}
             await room.do(teacher, **opened)
             for person, inside in zip(students, await asyncio.gather(*coming), strict=True):
                 if not inside and (await person.rpc("class.join", class_id=room.id))["status"] == "in":
-                    await person.device.until(lambda person=person: calls(person) > before[person.id])  # type: ignore[misc]
+                    await person.device.until(lambda person=person, called=called: calls(person) > called[person.id])  # type: ignore[misc]
 
 
 async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Server) -> None:

@@ -208,7 +208,7 @@ class Classrooms:
         return verdict
 
     async def _tell_admitted(self, follower: ClassFollower, before: state.Classroom) -> None:
-        """Tell everybody who waited `before` and is in now. Seats that are taken later find the door open themselves."""
+        """Tell everybody who waited `before` and is in now. Who takes a seat later finds the door open."""
         moment: tuple[datetime, UUID] | None = None
         while True:
             found = await asked(self._store.seats(follower.id, since=_since(before), after=moment, limit=MAX_PAGE))

@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid4, uuid5
 
+import structlog
+
 from gateway_node.services.classes.follower import TOO_LATE, ClassFollower, sender_tags
 from gateway_node.services.rooms import user_id_of
 from gateway_node.services.shifts import Shifts
@@ -30,6 +32,8 @@ OVERDUE = 60.0  # s between two looks for them
 GRACE = 15.0  # s in which somebody who was cut off may be back before what they send is ended
 PULSE = 15.0  # s between two notes of who is present
 SLICE = 100  # people noted in one statement
+
+_log = structlog.get_logger(__name__)
 
 Listener = Callable[[ClassFollower, Verdict], None]
 
@@ -290,8 +294,7 @@ class LiveClasses:
             await self._wake.wait()
             self._wake.clear()
             came, self._came = self._came, set()
-            with suppress(DatabaseUnavailable):
-                await self._mark(came)
+            await self._try_to_mark(came)
             await asyncio.sleep(0.5)
 
     async def _pulse(self) -> None:
@@ -300,9 +303,7 @@ class LiveClasses:
             slices = [present[begin : begin + SLICE] for begin in range(0, len(present), SLICE)] or [[]]
             for part in slices:  # 10,000 at once would hold up everybody for a tenth of a second
                 await asyncio.sleep(PULSE / len(slices))
-                still = {(follower.id, user) for follower, user in part if follower.has(user)}
-                with suppress(DatabaseUnavailable):
-                    await self._mark(still)
+                await self._try_to_mark({(follower.id, user) for follower, user in part if follower.has(user)})
             now = asyncio.get_running_loop().time()
             for follower in self.followed():
                 if follower.idle and now - follower.touched > IDLE:
@@ -315,6 +316,15 @@ class LiveClasses:
         with suppress(DatabaseUnavailable):
             for begin in range(0, len(present), SLICE):
                 await self._store.attend(present[begin : begin + SLICE])
+
+    async def _try_to_mark(self, present: set[tuple[UUID, str]]) -> None:
+        """What fails is noted the next time: whatever it is, this goes on."""
+        try:
+            await self._mark(present)
+        except DatabaseUnavailable:
+            pass
+        except Exception:
+            _log.exception("attendance.failed")
 
     async def _mark(self, present: set[tuple[UUID, str]]) -> None:
         """Note that people are in classes that go on."""
