@@ -291,6 +291,10 @@ class ClassStore:
         """What a quiz that is closed earned, into the gradebook. Again is fine."""
         await self._database.execute(_SQL["grade"], poll_id)
 
+    async def grade_all(self, id: UUID) -> None:
+        """The same for each quiz of a class."""
+        await self._database.execute(_SQL["grade_all"], id)
+
     # --- attendance --------------------------------------------------------------------------------------------
 
     async def attend(self, present: Sequence[tuple[UUID, UUID]]) -> None:

@@ -117,6 +117,12 @@ from class_polls p join classes k on k.id = p.class_id join class_votes v on v.p
 join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
 where p.id = $1 and p.correct is not null and p.points > 0 and v."offset" < p.closed
 
+-- name: grade_all
+select count(put_grade(k.course_id, 'quiz', p.id, v.user_id, case when v.option = p.correct then p.points else 0 end))
+from classes k join class_polls p on p.class_id = k.id join class_votes v on v.poll_id = p.id
+join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
+where k.id = $1 and p.correct is not null and p.points > 0 and v."offset" < p.closed
+
 -- name: attend
 -- A class or an account may be gone: that must not cost the others.
 select attend(array_agg(k.id), array_agg(u.id), $3)

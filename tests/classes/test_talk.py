@@ -13,7 +13,7 @@ import pytest
 
 from gateway_node.services.classes.follower import sender_tags
 from loadtest.server import Server
-from realtime.classroom.commands import LATE, ClosePoll, End, OpenPoll, Start
+from realtime.classroom.commands import LATE, AdmitAll, ClosePoll, End, OpenPoll, Start
 from realtime.codec import encode_info
 from realtime.interfaces import Entry
 from realtime.messages import SentMessage, compose
@@ -180,6 +180,20 @@ async def test_a_word_to_the_teachers_reaches_whoever_is_one_in_the_class(server
             assert not [each for each in person.device.heard(person.channel) if each.get("type") == "class_whisper"]
 
 
+async def test_somebody_who_has_just_been_admitted_is_there_for_others(server: Server) -> None:
+    """Also where nobody has been told of it yet."""
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "ben") as (_, _, ben):
+        await enrol(ben, room.course)
+        await room.do(teacher, "publish", peer="page", tracks=["camera"])
+        await room.do(teacher, "lobby")
+        assert (await room.enter(ben))["status"] == "waiting"
+        whisper = {"class_id": room.id, "to": ben.id, "content": "Hello"}
+        assert await ann.refusal("class.whisper", **whisper) == NOT_FOUND
+        await log_as_server(server, room, AdmitAll())
+        await ann.rpc("class.whisper", **whisper)
+        await ben.hears(ben.channel, type="class_whisper", content="Hello")
+
+
 async def test_reactions_are_counted_together(server: Server) -> None:
     async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
         await asyncio.gather(
@@ -302,6 +316,25 @@ async def test_a_quiz_is_graded_though_the_node_that_closed_it_died(server: Serv
         async with asyncio.timeout(10):
             while not {"started_at", "ended_at"} <= ok(await teacher.http("GET", room.path)).keys():
                 await asyncio.sleep(0.05)
+
+
+async def test_a_vote_whose_node_died_is_graded_by_the_end_of_the_class(server: Server) -> None:
+    """It was counted, and its node died before it came to write the grade; the others had written theirs."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        asked = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1, "anonymous": False, "points": 2}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=1)
+        await room.do(teacher, "close_poll")
+        assert await grades(teacher, room, poll, 1) == {ann.id: 2}
+        await execute(
+            server,
+            'insert into class_votes (poll_id, user_id, option, "offset")'
+            " select $1::text::uuid, $2::text::uuid, 1, closed - 1 from class_polls where id = $1::text::uuid",
+            poll,
+            ben.id,
+        )
+        await room.do(teacher, "end")
+        assert await grades(teacher, room, poll, 2) == {ann.id: 2, ben.id: 2}
 
 
 async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str, float]:

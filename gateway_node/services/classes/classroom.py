@@ -438,8 +438,13 @@ class Classrooms:
             standing = None
         if standing is None or standing.role is None or standing.seat is None:
             raise codes.NOT_FOUND.saying("there is no such person in the class")
-        if not follower.state.is_in(user, standing.role, standing.seat):
-            raise codes.NOT_FOUND.saying("there is no such person in the class")
+        role, seat = standing.role, standing.seat
+
+        def check() -> None:
+            if not follower.state.is_in(user, role, seat):
+                raise codes.NOT_FOUND.saying("there is no such person in the class")
+
+        await self._fresh(follower, check)
         return standing
 
     async def _fresh(self, follower: ClassFollower, check: Any) -> None:
@@ -456,6 +461,8 @@ class Classrooms:
         poll: state.Poll | None = next((op[2] for op in verdict.changes if op[:2] == ("set", "poll")), None)
         if isinstance(verdict.command.command, ClosePoll | End) and poll is not None:
             self._spawn(self._close(follower.id, poll))
+        if isinstance(verdict.command.command, End):
+            self._spawn(self._store.grade_all(follower.id))  # a node may have died between a vote and its grade
 
     async def _close(self, id: UUID, poll: state.Poll) -> None:
         poll_id = UUID(poll.id)
