@@ -52,7 +52,7 @@ Op = tuple[Any, ...]
 
 SHOWN_FIELDS = tuple(
     name for name in Classroom.__struct_fields__
-    if name not in ("admitted", "admitted_through", "kicked", "banned", "spoke", "refused", "verdicts")
+    if name not in ("locked_at", "admitted", "admitted_through", "kicked", "banned", "spoke", "refused", "verdicts")
 )  # fmt: skip
 _SHOWN = frozenset(SHOWN_FIELDS)
 
@@ -179,7 +179,9 @@ class _Change:
                     raise codes.CONFLICT.saying("the class goes on")
                 self.set("phase", "cancelled")
             case LockClass(on):
+                since = self.offset if on and not state.locked else state.locked_at
                 self.set("locked", on)
+                self.set("locked_at", since)
             case Lobby(on):
                 if on != bool(state.lobby):
                     self.set("lobby", self.offset if on else 0)

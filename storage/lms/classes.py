@@ -152,7 +152,7 @@ class ClassStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._standings: Batches[tuple[UUID, UUID], ClassStanding | None] = Batches(self._fetch_standings)
-        self._seats: Batches[tuple[UUID, UUID, bool], Seat] = Batches(self._take_seats)
+        self._seats: Batches[tuple[UUID, UUID, int], Seat] = Batches(self._take_seats)
         self._votes: Batches[tuple[UUID, UUID, int], Vote | None] = Batches(self._cast)
 
     # --- the class ---------------------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ class ClassStore:
     async def standings(self, questions: Sequence[tuple[UUID, UUID]]) -> Sequence[ClassStanding | None]:
         return await self._standings.ask_all(questions)
 
-    async def take_seat(self, id: UUID, user_id: UUID, *, again: bool) -> Seat:
-        """The user's seat, new where they have none, or where it is lost (`again`)."""
-        return await self._seats.ask((id, user_id, again))
+    async def take_seat(self, id: UUID, user_id: UUID, *, lost: int = 0) -> Seat:
+        """The user's seat, new where they have none, or where it is lost, as those up to the offset `lost` are."""
+        return await self._seats.ask((id, user_id, lost))
 
     async def give_up_seat(self, id: UUID, user_id: UUID, offset: int) -> None:
         await self._database.execute(_SQL["give_up_seat"], id, user_id, offset)
@@ -320,12 +320,12 @@ class ClassStore:
             answers[i - 1] = ClassStanding(course, role, name or "", seat)
         return answers
 
-    async def _take_seats(self, questions: Sequence[tuple[UUID, UUID, bool]]) -> Sequence[Seat]:
+    async def _take_seats(self, questions: Sequence[tuple[UUID, UUID, int]]) -> Sequence[Seat]:
         answers: dict[tuple[UUID, UUID], Seat] = {}
-        wanted: dict[tuple[UUID, UUID], bool] = {}
-        for class_id, user_id, again in questions:  # a statement cannot touch a row twice
-            wanted[class_id, user_id] = wanted.get((class_id, user_id), False) or again
-        people = [(*key, again) for key, again in wanted.items()]
+        wanted: dict[tuple[UUID, UUID], int] = {}
+        for class_id, user_id, lost in questions:  # a statement cannot touch a row twice
+            wanted[class_id, user_id] = max(wanted.get((class_id, user_id), 0), lost)
+        people = [(*key, lost) for key, lost in wanted.items()]
         for i, seat, head in await self._run("take_seats", people):
             answers[people[i - 1][:2]] = Seat(seat, head)
         return [answers[question[:2]] for question in questions]

@@ -103,6 +103,23 @@ async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Serv
         await room.enter(ben)
 
 
+async def test_two_tabs_that_come_as_a_class_is_locked_have_one_answer(server: Server) -> None:
+    """Whoever was told that they are in is in, whatever the other tab was told."""
+    async with lesson(server, "ann") as (room, teacher, ann):
+        tabs = [await ann.another_device(node) for node in (0, 1, 0, 1)]
+        for attempt in range(30):
+            await room.do(teacher, "lock", on=False)
+            await room.do(teacher, "kick", user=ann.id)
+            coming = [asyncio.create_task(tab.rpc("class.join", class_id=room.id)) for tab in tabs]
+            for _ in range(5 * attempt):
+                await asyncio.sleep(0)
+            await room.do(teacher, "lock")
+            answers = await asyncio.gather(*coming, return_exceptions=True)
+            assert {each.code for each in answers if isinstance(each, Refused)} <= {DENIED}
+            if any(isinstance(each, dict) for each in answers):
+                await ann.rpc("class.react", class_id=room.id, emoji="👍")
+
+
 async def test_a_kick_ends_every_device_and_a_ban_lasts(server: Server) -> None:
     async with lesson(server, "ann") as (room, teacher, ann):
         other = await ann.another_device(node=0)

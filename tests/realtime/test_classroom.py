@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtime import codes
 from realtime.classroom import commands, wire
 from realtime.classroom.commands import EARLY, LATE, PUBLISHERS, AnyCommand, Logged, Role
 from realtime.classroom.fold import Sender, Verdict, check, fold, hear
@@ -203,6 +204,22 @@ def test_a_lobby_holds_who_came_after_it_began(log: Log) -> None:
     assert state.is_in("ben", "student", late) and not state.is_in("ben", "student", state.offset + 1)
     log.did("tea", commands.Lobby(False))
     assert state.is_in("ben", "student", state.offset + 1)
+
+
+def test_a_lock_keeps_out_the_seats_that_were_taken_after_it(log: Log) -> None:
+    """However late a node looks: two tabs that come at once have one seat, and one answer."""
+    early = log.state.offset + 1
+    log.did("tea", commands.LockClass())
+    late = log.state.offset + 1
+    log.did("tea", commands.LockClass())  # once more: nobody comes in by that
+    log.state.check_entrance("ann", "student", early)
+    assert log.state.is_in("ann", "student", early) and not log.state.is_in("ann", "student", late)
+    for seat in (0, late, log.state.offset + 1):
+        with pytest.raises(codes.CommandError, match="locked"):
+            log.state.check_entrance("ann", "student", seat)
+    log.state.check_entrance("ass", "assistant")
+    log.did("tea", commands.LockClass(False))
+    log.state.check_entrance("ann", "student", late)
 
 
 def test_a_kick_ends_a_seat_and_a_ban_every_seat(log: Log) -> None:

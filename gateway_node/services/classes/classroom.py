@@ -130,13 +130,13 @@ class Classrooms:
         standing = await self._live.standing(identity, id)
         user, role = identity.user, _role(standing)
         seat = standing.seat
-        lost = seat is not None and seat <= follower.state.kicked.get(user, 0)
-        if seat is None or lost or user in follower.state.banned:
+        lost = follower.state.kicked.get(user, 0)
+        if seat is None or seat <= lost or user in follower.state.banned:
             await self._fresh(follower, lambda: follower.state.check_entrance(user, role))
-            taken = await asked(self._store.take_seat(id, user_id_of(identity), again=lost))
+            taken = await asked(self._store.take_seat(id, user_id_of(identity), lost=lost))
             await _reached(follower.reach(taken.head))
             try:
-                follower.state.check_entrance(user, role)
+                follower.state.check_entrance(user, role, taken.offset)  # the same for all tabs that come at once
             except codes.CommandError:
                 await asked(self._store.give_up_seat(id, user_id_of(identity), taken.offset))
                 raise
@@ -148,6 +148,7 @@ class Classrooms:
             await _reached(follower.refresh())
             inside = follower.state.is_in(user, role, seat)
         if not inside:
+            follower.state.check_entrance(user, role, seat)
             self._crier.waits(id)
         return Joined(
             status="in" if inside else "waiting",
