@@ -334,7 +334,9 @@ class Node:
             ),
             Reports(events),
             School(SchoolStore(self._database), self._messaging.disconnect),
-            Timetable(class_store, self._publisher, has_media_server=settings.media.janus_url is not None),
+            Timetable(
+                class_store, self._publisher, live_classes, has_media_server=settings.media.janus_url is not None
+            ),
             live_classes,
             Classrooms(
                 live_classes,

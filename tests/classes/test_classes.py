@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from loadtest.server import Server
-from realtime.classroom.commands import Schedule
+from realtime.classroom.commands import Schedule, Start
 from tests.chat.person import Person
 from tests.classes.room import Room, lesson, log_as_server, scheduled, times
 from tests.invariants.rawclient import Refused
@@ -147,6 +147,18 @@ async def test_attendance_goes_on_when_a_class_is_gone(server: Server) -> None:
 
 
 PRESENT = "select from class_attendance where class_id = $1::text::uuid"
+
+
+async def test_a_class_that_was_started_meanwhile_is_not_planned_anew(server: Server) -> None:
+    """The log decides: what a node that has not heard of the start writes into the timetable, it takes back."""
+    async with school(server, "teacher") as (teacher,):
+        room = await scheduled(teacher, await published_course(teacher))
+        before = ok(await teacher.http("GET", room.path))
+        await log_as_server(server, room, Start())
+        later = {"title": "Later", **times(begins=timedelta(days=1))}
+        assert (await teacher.http("PATCH", room.path, later)).status == 409
+        after = ok(await teacher.http("GET", room.path))
+        assert {name: after[name] for name in before} == before
 
 
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:

@@ -21,7 +21,7 @@ from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Role, S
 from realtime.classroom.fold import Verdict
 from realtime.hub import Hub
 from realtime.interfaces import Entry, Grant, Identity, LogUnavailable, MessageLog, PresenceUnavailable
-from realtime.protocol import ClientInfo
+from realtime.protocol import ClientInfo, Publication
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
 from storage.lms.classes import ClassStanding, ClassStore, class_channel
@@ -174,6 +174,17 @@ class LiveClasses:
             raise codes.INTERNAL.saying("the message log is not available") from None
         verdict.check()
         return verdict
+
+    async def accepted(self, id: UUID, publication: Publication) -> None:
+        """Return when the fold has accepted a command that is in the log. Raises what refused it."""
+        follower = await self.get(id)
+        logged = wire.decode_logged(bytes(publication.data))
+        assert logged is not None, "it was logged by this server"
+        try:
+            verdict = await follower.outcome(publication.offset, logged.id)
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
+        verdict.check()
 
     async def _check(self, follower: ClassFollower, logged: Logged) -> None:
         now = round(time.time() * 1000)

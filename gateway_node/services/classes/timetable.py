@@ -16,6 +16,7 @@ from uuid import UUID, uuid4, uuid5
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway_node.services.bookmarks import bookmark_at, moment_of
+from gateway_node.services.classes.registry import LiveClasses
 from gateway_node.services.lms.courses import MAX_TITLE
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line
@@ -63,7 +64,8 @@ class CourseAttendancePage(Struct, frozen=True, omit_defaults=True):
 
 
 class Timetable:
-    def __init__(self, store: ClassStore, publisher: Publisher, *, has_media_server: bool) -> None:
+    def __init__(self, store: ClassStore, publisher: Publisher, live: LiveClasses, *, has_media_server: bool) -> None:
+        self._live = live
         self._has_media_server = has_media_server
         self._store = store
         self._publisher = publisher
@@ -122,6 +124,14 @@ class Timetable:
                 await change.update(title, starts_at, ends_at, media)
                 _tell(change, user_id, role, _planned(starts_at, ends_at, media))
         self._forward(change)
+        try:
+            await self._live.accepted(id, change.told[0].publication)
+        except codes.CONFLICT:  # it was started before that in the log, of which the row did not know
+            with database():
+                async with self._store.changing(course_id, id) as change:
+                    if change is not None:
+                        await change.update(row.title, row.starts_at, row.ends_at, row.media)
+            raise
         return await self.get(course_id, id)
 
     # --- attendance ------------------------------------------------------------------------------------------------
