@@ -49,12 +49,14 @@ class LiveClass(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ClassStanding(NamedTuple):
-    """How somebody stands to a class. `role`: in its course, `None`: in none; `seat`: its offset."""
+    """How somebody stands to a class. `role`: in its course, `None`: in none; `seat`: its offset; `archived`: the
+    course is."""
 
     course_id: UUID
     role: Role | None
     name: str
     seat: int | None
+    archived: bool
 
 
 class Seat(NamedTuple):
@@ -316,8 +318,8 @@ class ClassStore:
 
     async def _fetch_standings(self, questions: Sequence[tuple[UUID, UUID]]) -> Sequence[ClassStanding | None]:
         answers: list[ClassStanding | None] = [None] * len(questions)
-        for i, course, role, name, seat in await self._run("standings", questions):
-            answers[i - 1] = ClassStanding(course, role, name or "", seat)
+        for i, course, role, name, seat, archived in await self._run("standings", questions):
+            answers[i - 1] = ClassStanding(course, role, name or "", seat, archived)
         return answers
 
     async def _take_seats(self, questions: Sequence[tuple[UUID, UUID, int]]) -> Sequence[Seat]:

@@ -42,7 +42,7 @@ select exists (
 )
 
 -- name: standings
-select i, course_id, role, name, seat from class_standings($1, $2)
+select i, course_id, role, name, seat, archived from class_standings($1, $2)
 
 -- name: take_seats
 select i, seat, head from take_seats($1, $2, $3)

@@ -161,6 +161,19 @@ async def test_a_class_that_was_started_meanwhile_is_not_planned_anew(server: Se
         assert {name: after[name] for name in before} == before
 
 
+async def test_no_class_is_started_in_an_archived_course(server: Server) -> None:
+    """By neither way; one that goes on then is ended by its people."""
+    async with school(server, "teacher") as (teacher,):
+        course = await published_course(teacher)
+        live, planned = await scheduled(teacher, course), await scheduled(teacher, course)
+        await live.enter(teacher)
+        await live.do(teacher, "start")
+        ok(await teacher.http("PUT", f"/v1/courses/{course['id']}/archive"), 204)
+        assert await planned.refusal(teacher, "start") == CONFLICT
+        assert (await teacher.http("POST", f"{planned.path}/commands", {"do": "start"})).status == 409
+        await live.do(teacher, "end")
+
+
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:
     async with lesson(server, "ann", "ben", assistant=True) as (room, teacher, ann, ben, helper):
         await room.do(ann, "raise_hand")

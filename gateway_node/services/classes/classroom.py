@@ -143,8 +143,7 @@ class Classrooms:
             seat = taken.offset
         inside = follower.state.is_in(user, role, seat)
         if not inside:
-            # Whoever admits those that wait tells the seats that there are then: this one may have come too late for
-            # that, and is admitted by what the log has now.
+            # Whoever admits those that wait tells the seats that there are then: this one may have come a moment later.
             await _reached(follower.refresh())
             inside = follower.state.is_in(user, role, seat)
         if not inside:
@@ -214,11 +213,9 @@ class Classrooms:
         while True:
             found = await asked(self._store.seats(follower.id, since=_since(before), after=moment, limit=MAX_PAGE))
             for each in found:
-                user = str(each.user_id)
-                if each.role is None or before.is_in(user, each.role, each.seat):
-                    continue
-                if follower.state.is_in(user, each.role, each.seat):
-                    self._admitted(follower.id, user)
+                who = str(each.user_id), each.role or "student", each.seat
+                if each.role and not before.is_in(*who) and follower.state.is_in(*who):
+                    self._admitted(follower.id, who[0])
             if len(found) < MAX_PAGE:
                 return
             moment = found[-1].taken_at, found[-1].user_id

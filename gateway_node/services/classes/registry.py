@@ -134,6 +134,8 @@ class LiveClasses:
         What would be refused as things are is refused here, and not logged: only races are decided by the log.
         """
         standing = await self.standing(identity, id)
+        if isinstance(command, Start) and standing.archived:
+            raise codes.CONFLICT.saying("the course is archived")
         subject: Role | None = None
         if (user := getattr(command, "user", None)) is not None:
             about = await asked(self._store.standing(id, _uuid(user)))

@@ -20,3 +20,23 @@ language sql volatile as $$
     )
     select n.i, t."offset", n.head from input n join taken t on t.class_id = n.class_id and t.user_id = n.person
 $$;
+
+-- In a course that is archived, no class is started.
+drop function class_standings(uuid[], uuid[]);
+create function class_standings(class_ids uuid[], people uuid[]) returns table (
+    i integer, course_id uuid, role text, name text, seat bigint, archived boolean
+) language sql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan as $$
+    select t.i::integer, k.course_id,
+           case when e.role in ('teacher', 'assistant') then e.role::text
+                when u.role = 'admin' then 'teacher'
+                when e.role is not null and c.status <> 'draft' then e.role::text end,
+           u.name, s."offset", c.status = 'archived'
+    from unnest(class_ids, people) with ordinality as t(class_id, person, i)
+    join classes k on k.id = t.class_id
+    join courses c on c.id = k.course_id
+    left join users u on u.id = t.person and u.disabled_at is null
+    left join enrollments e on e.course_id = k.course_id and e.user_id = u.id and e.status in ('active', 'completed')
+    left join class_seats s on s.class_id = k.id and s.user_id = u.id
+$$;
