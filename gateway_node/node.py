@@ -336,7 +336,7 @@ class Node:
             ),
             Reports(events),
             School(SchoolStore(self._database), self._messaging.disconnect),
-            Timetable(class_store, self._publisher, has_media_server=bool(settings.media.janus_urls)),
+            Timetable(class_store, self._publisher, live_classes, has_media_server=bool(settings.media.janus_urls)),
             live_classes,
             Classrooms(
                 live_classes,

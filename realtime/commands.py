@@ -298,8 +298,10 @@ async def history(connection: ClientConnection, number: int, request: HistoryReq
         raise codes.PERMISSION_DENIED
     limits = core.limits
     page = await read_history(core.log, name, options, request, most=limits.history, max_bytes=limits.outbox // 2)
-    if channel is not None and channel.follower is not None:
-        page.publications = [channel.follower.show(each) for each in page.publications or ()]
+    if channel is not None and channel.follower is not None and page.publications:
+        # What the follower has not come to, it would show as it was sent, accepted or not.
+        await core.hub.reach(channel, max(each.offset for each in page.publications))
+        page.publications = [channel.follower.show(each) for each in page.publications]
     connection.reply(Reply(number, history=page))
 
 

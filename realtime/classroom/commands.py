@@ -17,6 +17,7 @@ MAX_OPTIONS = 20  # of a poll
 MAX_SLOW = 3600  # s
 SHOWN = 200  # entries of a collection that a snapshot carries; more are asked for in pages
 REMEMBERED = 256  # verdicts, for whoever asks again
+LATE = 1000  # refused messages; more than come between two kept states, with which the log forgets what they said
 PUBLISHERS: dict[Backend, int] = {"p2p": 6, "janus": 25}  # who may send at once: in a mesh each sends to everybody
 
 User = Annotated[str, Meta(min_length=1, max_length=64)]

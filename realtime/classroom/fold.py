@@ -10,6 +10,7 @@ from realtime import codes
 from realtime.classroom.commands import (
     BEFORE_START,
     EARLY,
+    LATE,
     PUBLISHERS,
     REMEMBERED,
     STUDENTS_MAY,
@@ -51,7 +52,7 @@ Op = tuple[Any, ...]
 
 SHOWN_FIELDS = tuple(
     name for name in Classroom.__struct_fields__
-    if name not in ("admitted", "admitted_through", "kicked", "banned", "spoke", "refused", "verdicts")
+    if name not in ("locked_at", "admitted", "admitted_through", "kicked", "banned", "spoke", "refused", "verdicts")
 )  # fmt: skip
 _SHOWN = frozenset(SHOWN_FIELDS)
 
@@ -204,7 +205,9 @@ class _Change:
                     raise codes.CONFLICT.saying("the class goes on")
                 self.set("phase", "cancelled")
             case LockClass(on):
+                since = self.offset if on and not state.locked else state.locked_at
                 self.set("locked", on)
+                self.set("locked_at", since)
             case Lobby(on):
                 if on != bool(state.lobby):
                     self.set("lobby", self.offset if on else 0)
@@ -361,7 +364,7 @@ def fold(state: Classroom, logged: Logged, offset: int, time: int) -> Verdict:
         verdict = Verdict(error.code, error.message, (), logged, offset)
     state.offset = offset
     verdicts = state.verdicts
-    verdicts[logged.id] = verdict.code, verdict.message
+    verdicts[logged.id] = logged.by, verdict.code, verdict.message
     if len(verdicts) > REMEMBERED:
         del verdicts[next(iter(verdicts))]
     return verdict
@@ -382,6 +385,8 @@ def hear(state: Classroom, sender: Sender, offset: int, time: int) -> Verdict:
         state.check_chat(*sender, time)
     except codes.CommandError as error:
         state.refused[offset] = True
+        if len(state.refused) > LATE:
+            del state.refused[next(iter(state.refused))]
         return Verdict(error.code, error.message)
     if state.slow and sender.user:
         state.spoke[sender.user] = time

@@ -63,13 +63,14 @@ class Classroom(Struct, kw_only=True):
     poll: Poll | None = None
     sending: dict[str, Sending] = {}
     # What people have no part in seeing:
+    locked_at: int = 0  # the offset at which it was locked last: seats beyond it are none while it is
     admitted: dict[str, bool] = {}
     admitted_through: int = 0  # whose seats are up to here have been admitted, all together
     kicked: dict[str, int] = {}
     banned: dict[str, bool] = {}
     spoke: dict[str, int] = {}  # ms, while the chat is slow
-    refused: dict[int, bool] = {}  # offsets of messages that came too late: a lock stands before them
-    verdicts: dict[str, tuple[int, str]] = {}  # of the last commands, by id
+    refused: dict[int, bool] = {}  # offsets of the last messages that came too late: a lock stands before them
+    verdicts: dict[str, tuple[str, int, str]] = {}  # of the last commands, by id: by whom, code, message
 
     # --- asking --------------------------------------------------------------------------------------------
 
@@ -80,8 +81,8 @@ class Classroom(Struct, kw_only=True):
         """`role`: theirs in the course. The course's staff stays what it is."""
         return role if role in ("teacher", "assistant", "server") else self.roles.get(user, role)
 
-    def check_entrance(self, user: str, role: Role) -> None:
-        """Whether somebody may take a seat. Raises error 103 or 1003."""
+    def check_entrance(self, user: str, role: Role, seat: int = 0) -> None:
+        """Whether somebody may take a seat, or the one that they have just taken. Raises error 103 or 1003."""
         if user in self.banned:
             raise codes.PERMISSION_DENIED.saying("banned from this class")
         if self.phase in ("new", "cancelled", "ended"):
@@ -90,7 +91,7 @@ class Classroom(Struct, kw_only=True):
             return
         if self.phase != "live":
             raise codes.CONFLICT.saying("the class has not begun")
-        if self.locked:
+        if self.locked and not 0 < seat <= self.locked_at:
             raise codes.PERMISSION_DENIED.saying("the class is locked")
 
     def is_in(self, user: str, role: Role, seat: int) -> bool:
@@ -98,9 +99,11 @@ class Classroom(Struct, kw_only=True):
         saw; 0: they have none."""
         if not seat or user in self.banned or seat <= self.kicked.get(user, 0):
             return False
-        if self.is_staff(user, role) or not self.lobby:
+        if self.is_staff(user, role):
             return True
-        return user in self.admitted or seat <= self.lobby or seat <= self.admitted_through
+        if self.locked and seat > self.locked_at:  # taken, and about to be given up
+            return False
+        return not self.lobby or user in self.admitted or seat <= self.lobby or seat <= self.admitted_through
 
     def may_send(self, user: str, role: Role, track: Track) -> bool:
         present = self.role_of(user, role)

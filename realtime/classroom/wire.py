@@ -82,6 +82,26 @@ def told(logged: Logged, verdict: Verdict | None) -> Raw:
     return Raw(_encode(_Told(logged.id, "command", logged.by, do, verdict.changes, verdict.code, verdict.out)))
 
 
+class _Withheld(Struct, tag_field="type", tag="refused"):
+    """As `keep` writes it (storage/sql/lms_classes.sql)."""
+
+    id: str
+
+
+_withheld = msgspec.json.Decoder(_Withheld)
+
+
 def withheld(id: str) -> Raw:
     """What stands in the place of a message that was refused at its offset."""
-    return Raw(_encode({"id": id, "type": "refused"}))
+    return Raw(_encode(_Withheld(id)))
+
+
+def is_withheld(data: bytes) -> bool:
+    """Whether the log has forgotten what the message said."""
+    if b'"type":"refused"' not in data:
+        return False
+    try:
+        _withheld.decode(data)
+    except msgspec.DecodeError:
+        return False
+    return True

@@ -49,12 +49,14 @@ class LiveClass(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class ClassStanding(NamedTuple):
-    """How somebody stands to a class. `role`: in its course, `None`: in none; `seat`: its offset."""
+    """How somebody stands to a class. `role`: in its course, `None`: in none; `seat`: its offset; `archived`: the
+    course is."""
 
     course_id: UUID
     role: Role | None
     name: str
     seat: int | None
+    archived: bool
 
 
 class Seat(NamedTuple):
@@ -73,15 +75,18 @@ class Vote(NamedTuple):
 
 
 class Seated(Struct, frozen=True):
+    """`role`: in the course, `None`: they take part in it no more."""
+
     user_id: UUID
     name: str
-    role: str | None
+    role: Role | None
     seat: int
     taken_at: datetime
 
 
 class StoredPoll(Struct, frozen=True, kw_only=True):
-    """`correct` counts from 0; `None`: there is no right answer."""
+    """`correct` counts from 0; `None`: there is no right answer. `closed`: the offset of its end; `None`: it has
+    not been closed."""
 
     id: UUID
     class_id: UUID
@@ -91,6 +96,7 @@ class StoredPoll(Struct, frozen=True, kw_only=True):
     anonymous: bool
     points: float
     asked_at: datetime
+    closed: int | None
 
 
 class Attendance(Struct, frozen=True):
@@ -148,7 +154,7 @@ class ClassStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._standings: Batches[tuple[UUID, UUID], ClassStanding | None] = Batches(self._fetch_standings)
-        self._seats: Batches[tuple[UUID, UUID, bool], Seat] = Batches(self._take_seats)
+        self._seats: Batches[tuple[UUID, UUID, int], Seat] = Batches(self._take_seats)
         self._votes: Batches[tuple[UUID, UUID, int], Vote | None] = Batches(self._cast)
 
     # --- the class ---------------------------------------------------------------------------------------------
@@ -199,9 +205,15 @@ class ClassStore:
         found: bytes | None = await self._database.fetchval(_SQL["state"], id)
         return found
 
-    async def keep(self, id: UUID, offset: int, state: bytes) -> None:
-        """Keep the fold at an offset, unless a later one is kept."""
-        await self._database.execute(_SQL["keep"], id, offset, state)
+    async def keep(self, id: UUID, offset: int, state: bytes, late: Sequence[int]) -> None:
+        """Keep the fold at an offset, unless a later one is kept. What the messages at `late` said is forgotten: the
+        fold has refused them, and will not remember that for ever."""
+        await self._database.execute(_SQL["keep"], id, offset, state, late)
+
+    async def has_said(self, channel: str, id: UUID, user: str) -> bool:
+        """Whether the log has that message by that sender."""
+        found: bool = await self._database.fetchval(_SQL["has_said"], channel, id, user)
+        return found
 
     async def overdue(self, before: datetime, most: int) -> Sequence[UUID]:
         """Classes that go on and should have ended before."""
@@ -216,9 +228,9 @@ class ClassStore:
     async def standings(self, questions: Sequence[tuple[UUID, UUID]]) -> Sequence[ClassStanding | None]:
         return await self._standings.ask_all(questions)
 
-    async def take_seat(self, id: UUID, user_id: UUID, *, again: bool) -> Seat:
-        """The user's seat, new where they have none, or where it is lost (`again`)."""
-        return await self._seats.ask((id, user_id, again))
+    async def take_seat(self, id: UUID, user_id: UUID, *, lost: int = 0) -> Seat:
+        """The user's seat, new where they have none, or where it is lost, as those up to the offset `lost` are."""
+        return await self._seats.ask((id, user_id, lost))
 
     async def give_up_seat(self, id: UUID, user_id: UUID, offset: int) -> None:
         await self._database.execute(_SQL["give_up_seat"], id, user_id, offset)
@@ -234,8 +246,8 @@ class ClassStore:
         """Somebody's seats in those classes of a course that are not over: class and offset."""
         return [tuple(row) for row in await self._database.fetch(_SQL["open_seats"], course_id, user_id)]
 
-    async def staff(self, course_id: UUID) -> Sequence[UUID]:
-        return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], course_id)]
+    async def staff(self, id: UUID, course_id: UUID) -> Sequence[UUID]:
+        return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], id, course_id)]
 
     async def count_seats(self, id: UUID) -> int:
         found: int = await self._database.fetchval(_SQL["count_seats"], id)
@@ -243,9 +255,13 @@ class ClassStore:
 
     # --- polls -------------------------------------------------------------------------------------------------
 
-    async def add_poll(self, id: UUID, *values: Any) -> None:
-        """`values`: class, question, options, the right one, whether anonymous, points, by whom."""
-        await self._database.execute(_SQL["add_poll"], id, *values)
+    async def add_poll(self, id: UUID, *values: Any) -> bool:
+        """`values`: class, question, options, the right one, whether anonymous, points, by whom. False where another
+        poll has that id, in whichever class; the same again is fine."""
+        if await self._database.execute(_SQL["add_poll"], id, *values) == "INSERT 0 1":
+            return True
+        same: bool = await self._database.fetchval(_SQL["same_poll"], id, *values[:-1])
+        return same
 
     async def poll(self, class_id: UUID, id: UUID) -> StoredPoll | None:
         row = await self._database.fetchrow(_SQL["poll"], class_id, id)
@@ -254,6 +270,11 @@ class ClassStore:
     async def vote(self, poll_id: UUID, user_id: UUID, option: int) -> Vote | None:
         """`None`: there is no such poll."""
         return await self._votes.ask((poll_id, user_id, option))
+
+    async def counts(self, class_id: UUID, poll_id: UUID, user_id: UUID, option: int) -> bool:
+        """Whether that is the user's answer that counts."""
+        found: bool = await self._database.fetchval(_SQL["counts"], class_id, poll_id, user_id, option)
+        return found
 
     async def take_back(self, poll_id: UUID, user_id: UUID) -> None:
         await self._database.execute(_SQL["take_back"], poll_id, user_id)
@@ -276,6 +297,10 @@ class ClassStore:
         """What a quiz that is closed earned, into the gradebook. Again is fine."""
         await self._database.execute(_SQL["grade"], poll_id)
 
+    async def grade_all(self, id: UUID) -> None:
+        """The same for each quiz of a class."""
+        await self._database.execute(_SQL["grade_all"], id)
+
     # --- attendance --------------------------------------------------------------------------------------------
 
     async def attend(self, present: Sequence[tuple[UUID, UUID]]) -> None:
@@ -297,16 +322,16 @@ class ClassStore:
 
     async def _fetch_standings(self, questions: Sequence[tuple[UUID, UUID]]) -> Sequence[ClassStanding | None]:
         answers: list[ClassStanding | None] = [None] * len(questions)
-        for i, course, role, name, seat in await self._run("standings", questions):
-            answers[i - 1] = ClassStanding(course, role, name or "", seat)
+        for i, course, role, name, seat, archived in await self._run("standings", questions):
+            answers[i - 1] = ClassStanding(course, role, name or "", seat, archived)
         return answers
 
-    async def _take_seats(self, questions: Sequence[tuple[UUID, UUID, bool]]) -> Sequence[Seat]:
+    async def _take_seats(self, questions: Sequence[tuple[UUID, UUID, int]]) -> Sequence[Seat]:
         answers: dict[tuple[UUID, UUID], Seat] = {}
-        wanted: dict[tuple[UUID, UUID], bool] = {}
-        for class_id, user_id, again in questions:  # a statement cannot touch a row twice
-            wanted[class_id, user_id] = wanted.get((class_id, user_id), False) or again
-        people = [(*key, again) for key, again in wanted.items()]
+        wanted: dict[tuple[UUID, UUID], int] = {}
+        for class_id, user_id, lost in questions:  # a statement cannot touch a row twice
+            wanted[class_id, user_id] = max(wanted.get((class_id, user_id), 0), lost)
+        people = [(*key, lost) for key, lost in wanted.items()]
         for i, seat, head in await self._run("take_seats", people):
             answers[people[i - 1][:2]] = Seat(seat, head)
         return [answers[question[:2]] for question in questions]

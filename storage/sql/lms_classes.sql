@@ -25,12 +25,24 @@ where id = $1
 select s.state from class_states s where s.class_id = $1
 
 -- name: keep
-insert into class_states (class_id, "offset", state) values ($1, $2, $3)
-on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
-where class_states."offset" < excluded."offset"
+with kept as (
+    insert into class_states (class_id, "offset", state) select k.id, $2, $3 from classes k where k.id = $1
+    on conflict (class_id) do update set "offset" = excluded."offset", state = excluded.state
+    where class_states."offset" < excluded."offset"
+    returning class_id -- whoever kept a later one has seen to what was refused before
+)
+update messages m set data = convert_to('{"type":"refused","id":"' || m.id || '"}', 'UTF8'), search = null
+from kept k join channels c on c.name = 'class:' || k.class_id
+where m.channel_id = c.id and m."offset" = any ($4::bigint[])
+
+-- name: has_said
+select exists (
+    select from channels c join messages m on m.channel_id = c.id
+    where c.name = $1 and m.id = $2 and m.sender_id = $3
+)
 
 -- name: standings
-select i, course_id, role, name, seat from class_standings($1, $2)
+select i, course_id, role, name, seat, archived from class_standings($1, $2)
 
 -- name: take_seats
 select i, seat, head from take_seats($1, $2, $3)
@@ -39,9 +51,15 @@ select i, seat, head from take_seats($1, $2, $3)
 delete from class_seats where class_id = $1 and user_id = $2 and "offset" = $3
 
 -- name: seats
-select s.user_id, u.name, e.role, s."offset" as seat, s.taken_at
-from class_seats s join users u on u.id = s.user_id
+-- The role is that of class_standings.
+select s.user_id, u.name,
+       case when e.role in ('teacher', 'assistant') then e.role::text
+            when u.role = 'admin' then 'teacher'
+            when c.status <> 'draft' then e.role::text end as role,
+       s."offset" as seat, s.taken_at
+from class_seats s join users u on u.id = s.user_id and u.disabled_at is null
 join classes k on k.id = s.class_id
+join courses c on c.id = k.course_id
 left join enrollments e on e.course_id = k.course_id and e.user_id = s.user_id and e.status in ('active', 'completed')
 where s.class_id = $1 and s."offset" >= $2 and ($3::timestamptz is null or (s.taken_at, s.user_id) > ($3, $4::uuid))
 order by s.taken_at, s.user_id limit $5
@@ -51,7 +69,10 @@ select s.class_id, s."offset" as seat from class_seats s join classes k on k.id 
 where k.course_id = $1 and s.user_id = $2 and k.ended_at is null and k.cancelled_at is null
 
 -- name: staff
-select user_id from enrollments where course_id = $1 and role in ('teacher', 'assistant') and status = 'active'
+-- Of the course, and the admins of the school who have come.
+select user_id from enrollments where course_id = $2 and role in ('teacher', 'assistant') and status = 'active'
+union
+select s.user_id from class_seats s join users u on u.id = s.user_id and u.role = 'admin' where s.class_id = $1
 
 -- name: count_seats
 select count(*) from class_seats where class_id = $1
@@ -60,11 +81,24 @@ select count(*) from class_seats where class_id = $1
 insert into class_polls (id, class_id, question, options, correct, anonymous, points, asked_by)
 values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing
 
+-- name: same_poll
+select exists (
+    select from class_polls
+    where id = $1 and class_id = $2 and question = $3 and options = $4 and correct is not distinct from $5
+      and anonymous = $6 and points = $7
+)
+
 -- name: poll
 select * from class_polls where class_id = $1 and id = $2
 
 -- name: cast
 select i, counts, fresh, head from cast_votes($1, $2, $3)
+
+-- name: counts
+select exists (
+    select from class_votes v join class_polls p on p.id = v.poll_id
+    where p.class_id = $1 and p.id = $2 and v.user_id = $3 and v.option = $4 and v."offset" < p.closed
+)
 
 -- name: take_back
 delete from class_votes where poll_id = $1 and user_id = $2
@@ -87,8 +121,17 @@ from class_polls p join classes k on k.id = p.class_id join class_votes v on v.p
 join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
 where p.id = $1 and p.correct is not null and p.points > 0 and v."offset" < p.closed
 
+-- name: grade_all
+select count(put_grade(k.course_id, 'quiz', p.id, v.user_id, case when v.option = p.correct then p.points else 0 end))
+from classes k join class_polls p on p.class_id = k.id join class_votes v on v.poll_id = p.id
+join enrollments e on e.course_id = k.course_id and e.user_id = v.user_id and e.role = 'student'
+where k.id = $1 and p.correct is not null and p.points > 0 and v."offset" < p.closed
+
 -- name: attend
-select attend($1, $2, $3)
+-- A class or an account may be gone: that must not cost the others.
+select attend(array_agg(k.id), array_agg(u.id), $3)
+from unnest($1::uuid[], $2::uuid[]) as t(class_id, person)
+join classes k on k.id = t.class_id join users u on u.id = t.person
 
 -- name: attendance
 select a.user_id, u.name, a.first_at, a.last_at, a.seconds, a.joins

@@ -63,7 +63,9 @@ select
     (select count(*) from (select from lessons l where l.course_id = $1 limit 1) l) as lessons,
     (select count(*) from (select from assignments a where a.course_id = $1 limit 1) a) as assignments,
     (select count(*) from (select from quizzes q where q.course_id = $1 limit 1) q) as quizzes,
-    (select count(*) from (select from threads t where t.course_id = $1 limit 1) t) as threads
+    (select count(*) from (select from threads t where t.course_id = $1 limit 1) t) as threads,
+    (select count(*) from (select from classes k where k.course_id = $1 and k.started_at is not null and k.ended_at is null
+                           limit 1) k) as "a class that goes on"
 
 -- name: delete
 delete from courses where id = $1

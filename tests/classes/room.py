@@ -18,7 +18,13 @@ from typing import Any
 
 import pytest
 
+from config.embedded import read_urls
 from loadtest.server import Server
+from realtime.classroom.commands import AnyCommand, Logged
+from realtime.classroom.wire import encode_logged
+from realtime.interfaces import Entry
+from storage.database import Database
+from storage.log.append import append_batch
 from tests.chat.person import Device, Person
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, ok, published_course, school
@@ -105,6 +111,23 @@ async def scheduled(teacher: Person, course: Data, **fields: Any) -> Room:
     path = f"/v1/courses/{course['id']}/classes"
     made = ok(await teacher.http("POST", path, {"title": "Channels", **times(), **fields}), 201)
     return Room(course, made["id"])
+
+
+async def log_as_server(server: Server, room: Room, *logged: AnyCommand) -> None:
+    """Append commands to the log of a class, and tell nobody."""
+    entries = []
+    for command in logged:
+        id = uuid.uuid4()
+        data = encode_logged(Logged(id=str(id), by="", role="server", command=command))
+        entries.append(Entry(room.channel, id.bytes, "", data, type="command", counted=False))
+    await log_entries(server, *entries)
+
+
+async def log_entries(server: Server, *entries: Entry) -> None:
+    database = Database(str(read_urls(server.data_dir).database))
+    async with database.transaction() as connection:
+        await append_batch(connection, entries)
+    await database.close()
 
 
 @asynccontextmanager

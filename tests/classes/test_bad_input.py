@@ -86,6 +86,32 @@ async def test_what_cannot_be_is_refused_at_its_place(server: Server) -> None:
 
 
 @pytest.mark.integration
+async def test_a_command_has_its_id_for_itself(server: Server) -> None:
+    """Everybody sees the ids of commands: another's is refused, on each node, and says nothing of what became of it."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        command = {"do": "mute", "user": ben.id}
+        id = str(uuid4())
+        await teacher.rpc("class.do", class_id=room.id, command=command, id=id)
+        for person in (ann, ben):
+            do = {"class_id": room.id, "command": {"do": "raise_hand"}}
+            assert await person.refusal("class.do", **do, id=id) == BAD
+        await teacher.rpc("class.do", class_id=room.id, command=command, id=id)  # their own again
+        await room.do(ann, "raise_hand")
+        assert list((await room.seen(ben, lambda state: state["hands"]))["hands"]) == [ann.id]
+
+
+@pytest.mark.integration
+async def test_nobody_is_thrown_out_under_another_spelling_of_their_name(server: Server) -> None:
+    """The fold knows people by their ids as they are written: any other spelling would be somebody else."""
+    async with lesson(server, "ann") as (room, teacher, ann):
+        for user in (ann.id.upper(), ann.id.replace("-", ""), f"urn:uuid:{ann.id}", f"{{{ann.id}}}"):
+            for do in ("kick", "ban", "mute", "admit"):
+                assert await room.refusal(teacher, do, user=user) == 1002
+        state = await room.seen(ann, lambda state: True)
+        assert state["muted"] == {}
+
+
+@pytest.mark.integration
 @pytest.mark.skipif(not has_janus(), reason="needs janus: it is not installed")
 async def test_media_are_for_who_is_subscribed(server: Server) -> None:
     """Whoever leaves is let go of by that; whoever never came could not be."""

@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 
 from loadtest.server import Server
+from realtime.classroom.commands import Schedule, Start
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson, scheduled, times
+from tests.classes.room import Room, lesson, log_as_server, scheduled, times
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -72,7 +73,8 @@ async def test_only_within_its_time_and_by_the_staff(server: Server) -> None:
             204,
         )
         early = await scheduled(teacher, course, **times(begins=timedelta(hours=1)))
-        late = await scheduled(teacher, course, **times(begins=-timedelta(hours=2)))
+        late = await scheduled(teacher, course)
+        await log_as_server(server, late, Schedule(opens_at=1, closes_at=2))  # its time goes by
         for room in (early, late):
             await room.enter(teacher)
             assert await room.refusal(teacher, "start") == CONFLICT
@@ -81,18 +83,95 @@ async def test_only_within_its_time_and_by_the_staff(server: Server) -> None:
         await early.do(helper, "start")
         refused = await teacher.http("PATCH", early.path, times())
         assert refused.status in (200, 409)  # by the row, or by the fold a moment later
-        for fields, pointer in (
-            ({"title": ""}, "/title"),
-            ({"ends_at": times(begins=-timedelta(hours=2))["ends_at"]}, "/ends_at"),
-            ({"starts_at": "2027-01-01T00:00:00"}, "/starts_at"),
-        ):
-            path = f"/v1/courses/{course['id']}/classes"
-            refused = await teacher.http("POST", path, {"title": "x", **times(), **fields})
-            assert (refused.status, refused.pointers) == (422, [pointer])
         made = {"Idempotency-Key": "once"}
         path, body = f"/v1/courses/{course['id']}/classes", {"title": "x", **times()}
         one = ok(await teacher.http("POST", path, body, headers=made), 201)
         assert ok(await teacher.http("POST", path, body, headers=made), 200)["id"] == one["id"]
+
+
+async def test_a_class_has_times_that_can_be(server: Server) -> None:
+    """Both when it is planned and when it is planned anew; one that has just begun can be started now."""
+    async with school(server, "teacher") as (teacher,):
+        course = await published_course(teacher)
+        path = f"/v1/courses/{course['id']}/classes"
+        room = await scheduled(teacher, course, **times(begins=-timedelta(minutes=1)))
+        now = times()
+        for fields, pointer in (
+            ({"title": ""}, "/title"),
+            (times(begins=-timedelta(hours=2)), "/ends_at"),  # past
+            ({"ends_at": times(begins=-timedelta(hours=2))["ends_at"]}, "/ends_at"),  # past, and before its beginning
+            ({"ends_at": now["starts_at"], "starts_at": now["ends_at"]}, "/ends_at"),
+            ({"ends_at": now["starts_at"], "starts_at": now["starts_at"]}, "/ends_at"),
+            ({"starts_at": "2027-01-01T00:00:00"}, "/starts_at"),
+            ({"starts_at": "9999-12-31T22:00:00-12:00", "ends_at": "9999-12-31T23:00:00-12:00"}, "/ends_at"),
+            ({"starts_at": "0001-01-01T01:00:00+12:00", "ends_at": "0001-01-01T02:00:00+12:00"}, "/ends_at"),
+        ):
+            for refused in (
+                await teacher.http("POST", path, {"title": "x", **now, **fields}),
+                await teacher.http("PATCH", room.path, {**now, **fields}),
+            ):
+                assert (refused.status, refused.pointers) == (422, [pointer]), fields
+        listed = ok(await teacher.http("GET", path))["classes"]
+        assert [each["id"] for each in listed] == [room.id]
+        await room.enter(teacher)
+        await room.do(teacher, "start")
+
+
+async def test_a_course_is_not_deleted_under_a_class_that_goes_on(server: Server) -> None:
+    async with lesson(server, assistant=True) as (room, teacher, _):
+        async with asyncio.timeout(10):
+            while "started_at" not in ok(await teacher.http("GET", room.path)):
+                await asyncio.sleep(0.05)
+        course = f"/v1/courses/{room.course['id']}"
+        assert (await teacher.http("DELETE", course)).status == 409
+        await room.do(teacher, "end")
+        await ended(teacher, room)
+        ok(await teacher.http("DELETE", course), 204)
+
+
+async def test_attendance_goes_on_when_a_class_is_gone(server: Server) -> None:
+    """Who is in a class that is there no more costs the others on their node nothing."""
+    async with (
+        lesson(server, assistant=True) as (gone, teacher, helper),
+        lesson(server, "ann", "ben") as (room, other, ann, ben),
+    ):
+        await execute(server, "delete from courses where id = $1::text::uuid", gone.course["id"])
+        for person in (teacher, helper):
+            await person.device.ask(unsubscribe={"channel": gone.channel})  # is noted, where there is nothing to note
+        await execute(server, "delete from class_attendance where class_id = $1::text::uuid", room.id)
+        for person in (other, ann, ben):
+            await person.device.cut_and_return()
+        async with asyncio.timeout(10):
+            while len(await execute(server, PRESENT, room.id)) < 3:
+                await asyncio.sleep(0.05)
+
+
+PRESENT = "select from class_attendance where class_id = $1::text::uuid"
+
+
+async def test_a_class_that_was_started_meanwhile_is_not_planned_anew(server: Server) -> None:
+    """The log decides: what a node that has not heard of the start writes into the timetable, it takes back."""
+    async with school(server, "teacher") as (teacher,):
+        room = await scheduled(teacher, await published_course(teacher))
+        before = ok(await teacher.http("GET", room.path))
+        await log_as_server(server, room, Start())
+        later = {"title": "Later", **times(begins=timedelta(days=1))}
+        assert (await teacher.http("PATCH", room.path, later)).status == 409
+        after = ok(await teacher.http("GET", room.path))
+        assert {name: after[name] for name in before} == before
+
+
+async def test_no_class_is_started_in_an_archived_course(server: Server) -> None:
+    """By neither way; one that goes on then is ended by its people."""
+    async with school(server, "teacher") as (teacher,):
+        course = await published_course(teacher)
+        live, planned = await scheduled(teacher, course), await scheduled(teacher, course)
+        await live.enter(teacher)
+        await live.do(teacher, "start")
+        ok(await teacher.http("PUT", f"/v1/courses/{course['id']}/archive"), 204)
+        assert await planned.refusal(teacher, "start") == CONFLICT
+        assert (await teacher.http("POST", f"{planned.path}/commands", {"do": "start"})).status == 409
+        await live.do(teacher, "end")
 
 
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:

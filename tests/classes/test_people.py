@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from loadtest.server import Server
 from tests.chat.person import Person
 from tests.classes.room import Room, lesson
 from tests.invariants.rawclient import Refused
-from tests.lms.school import enrol, execute, ok
+from tests.lms.school import enrol, execute, ok, school
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +66,31 @@ async def test_a_lobby_that_is_opened_lets_everybody_in(server: Server) -> None:
         assert (await room.enter(ben))["status"] == "in"
 
 
+async def test_whoever_comes_as_all_are_admitted_is_in_or_hears_of_it(server: Server) -> None:
+    """On both nodes, at every moment before and after: nobody is left in a lobby that has been emptied."""
+    async with lesson(server, *(f"student {i}" for i in range(10))) as (room, teacher, *students):
+
+        def calls(person: Person) -> int:
+            return sum(each.get("type") == "class_admitted" for each in person.device.heard(person.channel))
+
+        async def come(person: Person, turns: int) -> bool:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return bool((await person.rpc("class.join", class_id=room.id))["status"] == "in")
+
+        for attempt in range(8):
+            await room.do(teacher, "lobby")
+            for person in students:
+                await room.do(teacher, "kick", user=person.id)
+            called = {person.id: calls(person) for person in students}
+            coming = [asyncio.create_task(come(person, i * 4)) for i, person in enumerate(students)]
+            opened: dict[str, Any] = {"do": "lobby", "on": False} if attempt % 2 else {"do": "admit_all"}
+            await room.do(teacher, **opened)
+            for person, inside in zip(students, await asyncio.gather(*coming), strict=True):
+                if not inside and (await person.rpc("class.join", class_id=room.id))["status"] == "in":
+                    await person.device.until(lambda person=person, called=called: calls(person) > called[person.id])  # type: ignore[misc]
+
+
 async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Server) -> None:
     async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "ben") as (_, _, ben):
         await enrol(ben, room.course)
@@ -75,6 +101,23 @@ async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Serv
         assert (await ann.rpc("class.join", class_id=room.id))["status"] == "in"
         await room.do(teacher, "lock", on=False)
         await room.enter(ben)
+
+
+async def test_two_tabs_that_come_as_a_class_is_locked_have_one_answer(server: Server) -> None:
+    """Whoever was told that they are in is in, whatever the other tab was told."""
+    async with lesson(server, "ann") as (room, teacher, ann):
+        tabs = [await ann.another_device(node) for node in (0, 1, 0, 1)]
+        for attempt in range(30):
+            await room.do(teacher, "lock", on=False)
+            await room.do(teacher, "kick", user=ann.id)
+            coming = [asyncio.create_task(tab.rpc("class.join", class_id=room.id)) for tab in tabs]
+            for _ in range(5 * attempt):
+                await asyncio.sleep(0)
+            await room.do(teacher, "lock")
+            answers = await asyncio.gather(*coming, return_exceptions=True)
+            assert {each.code for each in answers if isinstance(each, Refused)} <= {DENIED}
+            if any(isinstance(each, dict) for each in answers):
+                await ann.rpc("class.react", class_id=room.id, emoji="👍")
 
 
 async def test_a_kick_ends_every_device_and_a_ban_lasts(server: Server) -> None:
@@ -139,6 +182,28 @@ async def test_a_role_is_given_and_taken(server: Server) -> None:
         with pytest.raises(Refused):
             await room.say(ann, "I only watch")
         assert (await ann.rpc("class.join", class_id=room.id))["role"] == "observer"
+
+
+async def test_people_are_shown_by_what_they_may_do(server: Server) -> None:
+    """An admin of the school teaches everywhere; whoever left the course is in its class no more."""
+    async with (
+        lesson(server, "ann", "ben", assistant=True) as (room, teacher, ann, ben, helper),
+        school(server, "admin") as (admin,),
+    ):
+        assert (await room.enter(admin))["role"] == "teacher"
+        await room.do(admin, "role", user=ann.id, role="speaker")
+        await room.seen(ben, lambda state: state["roles"])
+        page = await ben.rpc("class.people", class_id=room.id)
+        assert {each["user"]: each["role"] for each in page["people"]} == {
+            teacher.id: "teacher",
+            admin.id: "teacher",
+            helper.id: "assistant",
+            ann.id: "speaker",
+            ben.id: "student",
+        }
+        ok(await teacher.http("DELETE", f"/v1/courses/{room.course['id']}/participants/{ann.id}"), 204)
+        page = await ben.rpc("class.people", class_id=room.id)
+        assert ann.id not in {each["user"] for each in page["people"]}
 
 
 async def test_seats_are_one_a_person_however_many_join_at_once(server: Server) -> None:

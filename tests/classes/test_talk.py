@@ -6,19 +6,20 @@ import asyncio
 import csv
 import io
 from functools import partial
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
-from config.embedded import read_urls
+from gateway_node.services.classes.follower import sender_tags
 from loadtest.server import Server
-from realtime.classroom.commands import AnyCommand, ClosePoll, End, Logged, OpenPoll, Start
-from realtime.classroom.wire import encode_logged
+from realtime.classroom.commands import LATE, AdmitAll, ClosePoll, End, OpenPoll, Start
+from realtime.codec import encode_info
 from realtime.interfaces import Entry
-from storage.database import Database
-from storage.log.append import append_batch
+from realtime.messages import SentMessage, compose
+from realtime.protocol import ClientInfo
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson, scheduled
+from tests.classes.room import Room, lesson, log_as_server, log_entries, scheduled
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -27,9 +28,9 @@ pytestmark = pytest.mark.integration
 UNKNOWN, DENIED, LIMITED, BAD, TOO_MANY, NOT_FOUND, CONFLICT = 102, 103, 106, 107, 111, 1002, 1003
 
 
-async def refusal(room: Room, person: Person, content: str) -> int:
+async def refusal(room: Room, person: Person, content: str, **more: Any) -> int:
     with pytest.raises(Refused) as refused:
-        await room.say(person, content)
+        await room.say(person, content, **more)
     return refused.value.code
 
 
@@ -68,6 +69,75 @@ async def test_a_message_that_a_lock_overtook_is_seen_by_nobody(server: Server) 
         assert {each["data"]["content"] for each in history if "content" in each["data"]} == accepted | {end}
 
 
+async def test_what_was_refused_stays_so_when_it_is_remembered_no_more(server: Server) -> None:
+    """What a node leaves that dies after it has logged more of them than the fold remembers."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        said = str(uuid4())
+        await room.say(ann, "Before", id=said)
+        await room.do(teacher, "set_lock", lock="chat")
+        late = [whispered(room, ann) for _ in range(LATE + 100)]
+        await log_entries(server, *late)
+        await room.say(teacher, "Listen")
+        for person in (ann, ben, teacher):
+            assert await contents(person, room) == ["Before", "Listen"]
+            await person.device.cut_and_return()
+            assert await contents(person, room) == ["Before", "Listen"]
+        async with asyncio.timeout(10):  # until the state is kept
+            while await execute(server, PSST, room.channel):
+                await room.do(teacher, "lock")
+        await room.do(teacher, "set_lock", lock="chat", on=False)
+        for each in (late[0], late[-1]):
+            assert await refusal(room, ann, "psst", id=str(UUID(bytes=each.id))) == DENIED
+        await room.say(ann, "Before", id=said)
+
+
+async def test_history_shows_nothing_that_a_lock_overtook_and_no_node_has_heard_of(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(teacher, "set_lock", lock="chat")
+        for person in (ben, ann):
+            await log_entries(server, whispered(room, ann))
+            assert await contents(person, room) == []
+
+
+def whispered(room: Room, person: Person) -> Entry:
+    """What a student says, as it comes into the log though the chat is locked."""
+    entry = compose(room.channel, person.id, SentMessage(id=uuid4(), content="psst"))
+    entry.info, entry.tags = encode_info(ClientInfo(person.id, "gone")), encode_info(sender_tags("student", 1))
+    return entry
+
+
+PSST = (
+    "select from messages m join channels c on c.id = m.channel_id"
+    " where c.name = $1 and convert_from(m.data, 'UTF8') like '%psst%'"
+)
+
+
+async def contents(person: Person, room: Room) -> list[str]:
+    """What the history of a class says, to its last line."""
+    found: list[str] = []
+    since = None
+    while True:
+        asked = {"channel": room.channel, "limit": 1000, **({"since": since} if since else {})}
+        page = await person.device.ask(history=asked)
+        publications = page.get("publications", [])
+        assert not any("info" in each for each in publications if "content" not in each["data"])
+        found += [each["data"]["content"] for each in publications if "content" in each["data"]]
+        if not publications or publications[-1]["offset"] == page["offset"]:
+            return found
+        since = {"offset": publications[-1]["offset"], "epoch": page["epoch"]}
+
+
+async def test_a_slow_chat_takes_one_message_however_many_come_at_once(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        await room.do(teacher, "chat_rules", slow=3600)
+        results = await asyncio.gather(*(room.say(ann, f"{i}") for i in range(50)), return_exceptions=True)
+        refused = [each for each in results if isinstance(each, Refused)]
+        assert (len(refused), {each.code for each in refused}) == (49, {TOO_MANY})
+        await room.say(teacher, "Listen")
+        await ben.device.hears(room.channel, content="Listen")
+        assert not [each for each in ben.device.heard(room.channel) if each["type"] == "refused"]
+
+
 async def test_slow_mode_and_private_mode(server: Server) -> None:
     async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
         await room.do(teacher, "chat_rules", slow=3600)
@@ -89,6 +159,39 @@ async def test_slow_mode_and_private_mode(server: Server) -> None:
         assert await ann.refusal("class.whisper", class_id=room.id, to=str(uuid4()), content="x") == NOT_FOUND
         assert await ann.refusal("class.whisper", class_id=room.id, content=" ") == BAD
         assert await ann.refusal("class.whisper", class_id=room.id, content="x" * 4001) == BAD
+
+
+async def test_a_word_to_the_teachers_reaches_whoever_is_one_in_the_class(server: Server) -> None:
+    """Those of the course, the assistants that were made here, and the admins who have come; and nobody else."""
+    async with (
+        lesson(server, "ann", "ben", "cleo", assistant=True) as (room, teacher, ann, ben, cleo, helper),
+        school(server, "admin", "admin elsewhere") as (admin, elsewhere),
+    ):
+        await room.enter(admin)
+        for person in (ben, cleo):
+            await room.do(teacher, "role", user=person.id, role="assistant")
+        await room.do(teacher, "kick", user=cleo.id)
+        await ann.rpc("class.whisper", class_id=room.id, content="To the teachers")
+        for person in (teacher, helper, ben, admin):
+            heard = await person.hears(person.channel, type="class_whisper")
+            assert (heard["from"], heard["to"], heard["content"]) == (ann.id, None, "To the teachers")
+        for person in (cleo, elsewhere):
+            await person.device.in_step()
+            assert not [each for each in person.device.heard(person.channel) if each.get("type") == "class_whisper"]
+
+
+async def test_somebody_who_has_just_been_admitted_is_there_for_others(server: Server) -> None:
+    """Also where nobody has been told of it yet."""
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "ben") as (_, _, ben):
+        await enrol(ben, room.course)
+        await room.do(teacher, "publish", peer="page", tracks=["camera"])
+        await room.do(teacher, "lobby")
+        assert (await room.enter(ben))["status"] == "waiting"
+        whisper = {"class_id": room.id, "to": ben.id, "content": "Hello"}
+        assert await ann.refusal("class.whisper", **whisper) == NOT_FOUND
+        await log_as_server(server, room, AdmitAll())
+        await ann.rpc("class.whisper", **whisper)
+        await ben.hears(ben.channel, type="class_whisper", content="Hello")
 
 
 async def test_reactions_are_counted_together(server: Server) -> None:
@@ -205,10 +308,7 @@ async def test_a_quiz_is_graded_though_the_node_that_closed_it_died(server: Serv
             )
         quiz = partial(OpenPoll, question="?", options=("a", "b"), anonymous=False, points=3)
         left = (Start(), quiz(poll_id=str(first)), ClosePoll(), quiz(poll_id=str(second)), End())
-        database = Database(str(read_urls(server.data_dir).database))
-        async with database.transaction() as connection:
-            await append_batch(connection, [entry(room, command) for command in left])
-        await database.close()
+        await log_as_server(server, room, *left)
         assert "started_at" not in ok(await teacher.http("GET", room.path))
         assert await teacher.refusal("class.join", class_id=room.id) == CONFLICT  # it is over
         for poll in (first, second):
@@ -218,10 +318,23 @@ async def test_a_quiz_is_graded_though_the_node_that_closed_it_died(server: Serv
                 await asyncio.sleep(0.05)
 
 
-def entry(room: Room, command: AnyCommand) -> Entry:
-    id = uuid4()
-    data = encode_logged(Logged(id=str(id), by="", role="server", command=command))
-    return Entry(room.channel, id.bytes, "", data, type="command", counted=False)
+async def test_a_vote_whose_node_died_is_graded_by_the_end_of_the_class(server: Server) -> None:
+    """It was counted, and its node died before it came to write the grade; the others had written theirs."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        asked = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1, "anonymous": False, "points": 2}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=1)
+        await room.do(teacher, "close_poll")
+        assert await grades(teacher, room, poll, 1) == {ann.id: 2}
+        await execute(
+            server,
+            'insert into class_votes (poll_id, user_id, option, "offset")'
+            " select $1::text::uuid, $2::text::uuid, 1, closed - 1 from class_polls where id = $1::text::uuid",
+            poll,
+            ben.id,
+        )
+        await room.do(teacher, "end")
+        assert await grades(teacher, room, poll, 2) == {ann.id: 2, ben.id: 2}
 
 
 async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str, float]:
@@ -252,6 +365,53 @@ async def test_an_anonymous_poll_names_nobody(server: Server) -> None:
         await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
         results = await teacher.rpc("class.results", class_id=room.id, poll_id=poll)
         assert (results["counts"], "votes" in results) == ([1, 0], False)
+
+
+async def test_a_poll_is_of_one_class_and_says_one_thing(server: Server) -> None:
+    async with lesson(server, "ann") as (room, teacher, ann), lesson(server, "eve") as (other, rival, eve):
+        asked = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        # Whoever knows the poll of another class would have their own people vote in it.
+        assert await rival.refusal("class.poll", class_id=other.id, id=poll, **asked) == BAD
+        assert await eve.refusal("class.vote", class_id=other.id, poll_id=poll, option=0) == CONFLICT
+        later = {**asked, "id": str(uuid4())}
+        assert await teacher.refusal("class.poll", class_id=room.id, **later) == CONFLICT  # one is open
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
+        await room.do(teacher, "close_poll")
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)  # it was counted, and its answer lost
+        assert await ann.refusal("class.vote", class_id=room.id, poll_id=poll, option=1) == CONFLICT
+        # What was not asked then can be asked now, but is the same question, and nobody has seen its answer.
+        assert "correct" not in await ann.rpc("class.results", class_id=room.id, poll_id=later["id"])
+        assert await teacher.refusal("class.poll", class_id=room.id, **{**later, "options": ["3", "4", "5"]}) == BAD
+        assert await teacher.refusal("class.poll", class_id=room.id, **{**later, "correct": 0}) == BAD
+        assert (await teacher.rpc("class.poll", class_id=room.id, **later))["poll_id"] == later["id"]
+        await ann.rpc("class.vote", class_id=room.id, poll_id=later["id"], option=1)
+        assert (await teacher.rpc("class.results", class_id=room.id, poll_id=later["id"]))["counts"] == [0, 1]
+        assert (await ann.rpc("class.results", class_id=room.id, poll_id=poll))["correct"] == 1
+
+
+async def test_grades_are_given_by_the_staff_of_the_course(server: Server) -> None:
+    """A student who helps in the class asks questions, but gives no points, and knows no answer before the others."""
+    async with lesson(server, "ann", assistant=True) as (room, teacher, ann, helper):
+        await room.do(teacher, "role", user=ann.id, role="assistant")
+        quiz = {"question": "2 + 2?", "options": ["3", "4"], "correct": 1, "anonymous": False}
+        assert await ann.refusal("class.poll", class_id=room.id, points=1000, **quiz) == DENIED
+        await ann.rpc("class.poll", class_id=room.id, **quiz)
+        await room.do(ann, "close_poll")
+        poll = (await helper.rpc("class.poll", class_id=room.id, points=3, **quiz))["poll_id"]
+        assert "correct" not in await ann.rpc("class.results", class_id=room.id, poll_id=poll)
+        assert (await teacher.rpc("class.results", class_id=room.id, poll_id=poll))["correct"] == 1
+
+
+async def test_a_message_that_was_accepted_stays_so(server: Server) -> None:
+    """Its answer was lost, and then the chat was locked: the same id again has the same answer."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        id = str(uuid4())
+        await room.say(ann, "Before", id=id)
+        await room.do(teacher, "set_lock", lock="chat")
+        await room.say(ann, "Before", id=id)
+        assert await refusal(room, ben, "Before", id=id) == DENIED
+        assert await refusal(room, ann, "After") == DENIED
 
 
 async def test_who_was_there_and_for_how_long(server: Server) -> None:

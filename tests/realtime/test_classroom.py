@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realtime import codes
 from realtime.classroom import commands, wire
-from realtime.classroom.commands import EARLY, PUBLISHERS, AnyCommand, Logged, Role
+from realtime.classroom.commands import EARLY, LATE, PUBLISHERS, AnyCommand, Logged, Role
 from realtime.classroom.fold import Sender, Verdict, check, fold, hear
 from realtime.classroom.state import Classroom, Sending
 
@@ -175,6 +176,21 @@ def test_a_chat_is_locked_slow_or_private_for_students(log: Log) -> None:
         log.state.check_whisper("ann", "student", "ben", "student")
 
 
+def test_of_refused_messages_the_last_are_remembered(log: Log) -> None:
+    log.did("tea", commands.SetLock("chat"))
+    first = log.state.offset + 1
+    for _ in range(LATE + 5):
+        assert log.say("ann") == DENIED
+    assert list(log.state.refused) == list(range(first + 5, first + LATE + 5))
+    assert wire.encode_state(log.folded_again(LATE)) == wire.encode_state(log.state)
+
+
+def test_what_the_log_has_forgotten_is_told_from_what_somebody_says() -> None:
+    assert wire.is_withheld(bytes(wire.withheld("x")))
+    for data in (b'{"id":"x","type":"text","content":"\\"type\\":\\"refused\\""}', b'{"type":"refused"}', b"{}"):
+        assert not wire.is_withheld(data)
+
+
 def test_a_lobby_holds_who_came_after_it_began(log: Log) -> None:
     early = log.state.offset + 1
     log.did("tea", commands.Lobby())
@@ -189,6 +205,22 @@ def test_a_lobby_holds_who_came_after_it_began(log: Log) -> None:
     assert state.is_in("ben", "student", late) and not state.is_in("ben", "student", state.offset + 1)
     log.did("tea", commands.Lobby(False))
     assert state.is_in("ben", "student", state.offset + 1)
+
+
+def test_a_lock_keeps_out_the_seats_that_were_taken_after_it(log: Log) -> None:
+    """However late a node looks: two tabs that come at once have one seat, and one answer."""
+    early = log.state.offset + 1
+    log.did("tea", commands.LockClass())
+    late = log.state.offset + 1
+    log.did("tea", commands.LockClass())  # once more: nobody comes in by that
+    log.state.check_entrance("ann", "student", early)
+    assert log.state.is_in("ann", "student", early) and not log.state.is_in("ann", "student", late)
+    for seat in (0, late, log.state.offset + 1):
+        with pytest.raises(codes.CommandError, match="locked"):
+            log.state.check_entrance("ann", "student", seat)
+    log.state.check_entrance("ass", "assistant")
+    log.did("tea", commands.LockClass(False))
+    log.state.check_entrance("ann", "student", late)
 
 
 def test_a_kick_ends_a_seat_and_a_ban_every_seat(log: Log) -> None:

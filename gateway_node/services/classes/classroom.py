@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import Annotated, Any, cast
+from datetime import datetime
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import msgspec
@@ -80,7 +81,8 @@ class NewPoll(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PollResults(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`correct` once the poll is closed, or for the staff; `votes`, by name, for the staff, of one not anonymous."""
+    """`correct` once the poll is closed, or for the staff of the course; `votes`, by name, for the staff, of one
+    that is not anonymous."""
 
     poll_id: UUID
     question: str
@@ -128,19 +130,24 @@ class Classrooms:
         standing = await self._live.standing(identity, id)
         user, role = identity.user, _role(standing)
         seat = standing.seat
-        lost = seat is not None and seat <= follower.state.kicked.get(user, 0)
-        if seat is None or lost or user in follower.state.banned:
+        lost = follower.state.kicked.get(user, 0)
+        if seat is None or seat <= lost or user in follower.state.banned:
             await self._fresh(follower, lambda: follower.state.check_entrance(user, role))
-            taken = await asked(self._store.take_seat(id, user_id_of(identity), again=lost))
+            taken = await asked(self._store.take_seat(id, user_id_of(identity), lost=lost))
             await _reached(follower.reach(taken.head))
             try:
-                follower.state.check_entrance(user, role)
+                follower.state.check_entrance(user, role, taken.offset)  # the same for all tabs that come at once
             except codes.CommandError:
                 await asked(self._store.give_up_seat(id, user_id_of(identity), taken.offset))
                 raise
             seat = taken.offset
         inside = follower.state.is_in(user, role, seat)
         if not inside:
+            # Whoever admits those that wait tells the seats that there are then: this one may have come a moment later.
+            await _reached(follower.refresh())
+            inside = follower.state.is_in(user, role, seat)
+        if not inside:
+            follower.state.check_entrance(user, role, seat)
             self._crier.waits(id)
         return Joined(
             status="in" if inside else "waiting",
@@ -162,13 +169,15 @@ class Classrooms:
         moment = moment_of(after)
         page: list[PersonInClass] = []
         last: Seated | None = None
-        since = max(state.lobby, state.admitted_through) + 1 if waiting and state.lobby else 0
+        since = _since(state) if waiting else 0
         if waiting and not state.lobby:
             return PeoplePage([], 0)
         found = await asked(self._store.seats(id, since=since, after=moment, limit=limit + 1))
         for each in found[:limit]:
             last = each
-            user, role = str(each.user_id), _course_role(each.role)
+            user, role = str(each.user_id), each.role
+            if role is None:
+                continue
             lost = each.seat <= state.kicked.get(user, 0) or user in state.banned
             if not lost and state.is_in(user, role, each.seat) != waiting:
                 page.append(PersonInClass(each.user_id, each.name, state.role_of(user, role), each.seat))
@@ -186,29 +195,30 @@ class Classrooms:
             raise codes.BAD_REQUEST.at("/command/do", "that is done in another way")
         if isinstance(command, commands.CallNext) and not command.seen:
             command = commands.CallNext((await self._live.get(id)).state.offset)
-        waiting: list[UUID] = []
+        before: state.Classroom | None = None
         if isinstance(command, AdmitAll | Lobby):
-            waiting = await self._waiting(identity, id)
+            follower = await self._live.get(id)
+            await _reached(follower.refresh())
+            before = msgspec.structs.replace(follower.state)
         verdict = await self._live.submit(identity, id, command, key)
         if isinstance(command, Admit):
             self._admitted(id, command.user)
-        for user_id in waiting:
-            self._admitted(id, str(user_id))
+        if before is not None and before.lobby:
+            await self._tell_admitted(follower, before)
         return verdict
 
-    async def _waiting(self, identity: Identity, id: UUID) -> list[UUID]:
-        """Everybody who waits."""
-        found: list[UUID] = []
-        after: str | None = None
+    async def _tell_admitted(self, follower: ClassFollower, before: state.Classroom) -> None:
+        """Tell everybody who waited `before` and is in now. Who takes a seat later finds the door open."""
+        moment: tuple[datetime, UUID] | None = None
         while True:
-            try:
-                page = await self.people(identity, id, waiting=True, after=after)
-            except codes.PERMISSION_DENIED:
-                return []  # the log will say so
-            found += [each.user for each in page.people]
-            if not page.next:
-                return found
-            after = page.next
+            found = await asked(self._store.seats(follower.id, since=_since(before), after=moment, limit=MAX_PAGE))
+            for each in found:
+                who = str(each.user_id), each.role or "student", each.seat
+                if each.role and not before.is_in(*who) and follower.state.is_in(*who):
+                    self._admitted(follower.id, who[0])
+            if len(found) < MAX_PAGE:
+                return
+            moment = found[-1].taken_at, found[-1].user_id
 
     def _admitted(self, id: UUID, user: str) -> None:
         told = {"type": "class_admitted", "class_id": str(id)}
@@ -228,7 +238,7 @@ class Classrooms:
         follower, standing = await self._inside(identity, id, live=True)
         role = _role(standing)
         if to is None:
-            recipients = [str(each) for each in await asked(self._store.staff(standing.course_id))]
+            recipients = await self._teachers(follower)
             to_role: Role = "teacher"
         else:
             other = await self._somebody(follower, to)
@@ -247,6 +257,17 @@ class Classrooms:
             await self._publisher.publish(
                 personal_channel(user), BUILT_IN["user"], _encode(message), id=(key or uuid4()).bytes
             )
+
+    async def _teachers(self, follower: ClassFollower) -> list[str]:
+        """Whoever is of the staff: also by a role that they were given in the class, while they are in it."""
+        made = [user for user, role in follower.state.roles.items() if role == "assistant"]
+        standings = await asked(self._store.standings([(follower.id, UUID(user)) for user in made]))
+        present = [
+            user
+            for user, standing in zip(made, standings, strict=True)
+            if standing and standing.role and follower.state.is_in(user, standing.role, standing.seat or 0)
+        ]
+        return [str(each) for each in await asked(self._store.staff(follower.id, follower.course_id))] + present
 
     async def signal(self, identity: Identity, id: UUID, to: str, data: Raw, *, peer: str, to_peer: str) -> None:
         """Hand an offer, an answer or a candidate to somebody in the class: to them alone, and in no history. One of
@@ -315,9 +336,12 @@ class Classrooms:
         follower, standing = await self._inside(identity, id, live=True)
         if not follower.state.is_staff(identity.user, _role(standing)):
             raise codes.PERMISSION_DENIED.saying("that is for the teachers of the class")
+        if new.points and standing.role not in ("teacher", "assistant"):
+            raise codes.PERMISSION_DENIED.saying("grades are given by the staff of the course")
         poll_id = key or uuid4()
         values = (id, question, options, new.correct, new.anonymous, new.points, user_id_of(identity))
-        await asked(self._store.add_poll(poll_id, *values))
+        if not await asked(self._store.add_poll(poll_id, *values)):
+            raise codes.BAD_REQUEST.at("/id", "it is that of another poll")
         command = OpenPoll(
             poll_id=str(poll_id),
             question=question,
@@ -331,15 +355,17 @@ class Classrooms:
     async def vote(self, identity: Identity, id: UUID, poll_id: UUID, option: int) -> None:
         """One's first answer counts. The same one again is fine."""
         follower, _ = await self._inside(identity, id, live=True)
+        user_id = user_id_of(identity)
         poll = self._open_poll(follower, poll_id)
         if poll is None:
             await _reached(follower.refresh())
             poll = self._open_poll(follower, poll_id)
         if poll is None:
+            if 0 <= option < MAX_OPTIONS and await asked(self._store.counts(id, poll_id, user_id, option)):
+                return
             raise codes.CONFLICT.saying("no such poll is open")
         if not 0 <= option < len(poll.options):
             raise codes.BAD_REQUEST.at("/option", "there is no such option")
-        user_id = user_id_of(identity)
         vote = await asked(self._store.vote(poll_id, user_id, option))
         if vote is None:
             raise codes.NOT_FOUND.saying("there is no such poll")
@@ -368,16 +394,15 @@ class Classrooms:
         votes: list[tuple[UUID, str, int]] = []
         if staff and not poll.anonymous:
             votes = list(await asked(self._store.votes(poll_id, after=after, limit=MAX_PAGE + 1)))
-        if self._open_poll(follower, poll_id) is None:
-            await _reached(follower.refresh())  # it may be open, and not heard of here yet
-        closed = self._open_poll(follower, poll_id) is None
+        present = follower.state.poll
+        closed = poll.closed is not None or (present is not None and present.id == str(poll_id) and present.closed > 0)
         return PollResults(
             poll_id=poll_id,
             question=poll.question,
             options=poll.options,
             counts=counts,
             total=sum(counts),
-            correct=poll.correct if closed or staff else None,
+            correct=poll.correct if closed or standing.role in ("teacher", "assistant") else None,
             votes=votes[:MAX_PAGE],
             next=str(votes[MAX_PAGE - 1][0]) if len(votes) > MAX_PAGE else "",
         )
@@ -411,8 +436,13 @@ class Classrooms:
             standing = None
         if standing is None or standing.role is None or standing.seat is None:
             raise codes.NOT_FOUND.saying("there is no such person in the class")
-        if not follower.state.is_in(user, standing.role, standing.seat):
-            raise codes.NOT_FOUND.saying("there is no such person in the class")
+        role, seat = standing.role, standing.seat
+
+        def check() -> None:
+            if not follower.state.is_in(user, role, seat):
+                raise codes.NOT_FOUND.saying("there is no such person in the class")
+
+        await self._fresh(follower, check)
         return standing
 
     async def _fresh(self, follower: ClassFollower, check: Any) -> None:
@@ -429,6 +459,8 @@ class Classrooms:
         poll: state.Poll | None = next((op[2] for op in verdict.changes if op[:2] == ("set", "poll")), None)
         if isinstance(verdict.command.command, ClosePoll | End) and poll is not None:
             self._spawn(self._close(follower.id, poll))
+        if isinstance(verdict.command.command, End):
+            self._spawn(self._store.grade_all(follower.id))  # a node may have died between a vote and its grade
 
     async def _close(self, id: UUID, poll: state.Poll) -> None:
         poll_id = UUID(poll.id)
@@ -451,13 +483,14 @@ class Classrooms:
             task.exception()  # PostgreSQL is away; another node says it, too
 
 
+def _since(present: state.Classroom) -> int:
+    """The first seat that may be one in the lobby, where there is one."""
+    return max(present.lobby, present.admitted_through) + 1
+
+
 def _role(standing: ClassStanding) -> Role:
     assert standing.role is not None, "whoever has none was refused"
     return standing.role
-
-
-def _course_role(role: str | None) -> Role:
-    return cast("Role", role) if role in ("teacher", "assistant") else "student"
 
 
 async def _reached(wait: Awaitable[None]) -> None:

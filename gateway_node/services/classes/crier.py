@@ -6,17 +6,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from storage.database import DatabaseUnavailable
 from storage.lms.classes import ClassStore, class_channel
 
 PULSE = 0.25  # s between two pushes of a class, at least
 TALLY = 1.0  # s between two counts of a poll's votes: each is a look at up to 10,000 rows
+
+_log = structlog.get_logger(__name__)
 
 Push = Callable[[str, bytes], None]
 _encode = msgspec.json.Encoder().encode
@@ -74,9 +76,13 @@ class Crier:
             self._vote.clear()
             voted, self._voted = self._voted, {}
             for (id, poll_id), options in voted.items():
-                with suppress(DatabaseUnavailable):
+                try:
                     counts = await self._store.tally(poll_id, options)
                     self._tell(id, {"type": "votes", "poll_id": str(poll_id), "counts": counts})
+                except DatabaseUnavailable:
+                    pass
+                except Exception:  # whatever it is, the polls of others go on
+                    _log.exception("votes.failed", poll=str(poll_id))
             await asyncio.sleep(TALLY)
 
     def _tell(self, id: UUID, what: dict[str, Any]) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from realtime import codes
@@ -24,16 +26,24 @@ from realtime.classroom.fold import Sender, Verdict, fold, hear
 from realtime.classroom.state import Classroom
 from realtime.hub import Hub
 from realtime.interfaces import MessageLog
-from realtime.messages import SentMessage
 from realtime.namespaces import BUILT_IN
 from realtime.protocol import Publication
+from storage.database import DatabaseUnavailable
 from storage.lms.classes import ClassStore, class_channel
 
 KEEP_EVERY = 200  # offsets between two kept states: what a node that takes over reads at most, or little more
 OUTCOMES = 1000  # verdicts that are remembered by offset
+READ_BEFORE = 10.0  # s that a page of history may be on its way: it can have what the log has forgotten meanwhile
 PAGE, PAGE_BYTES = 1000, 4 << 20  # of the log, read at once
 
-_message = msgspec.json.Decoder(SentMessage)
+TOO_LATE = Verdict(codes.PERMISSION_DENIED.code, "it came too late")
+
+
+class _Identified(Struct):
+    id: str
+
+
+_identified = msgspec.json.Decoder(_Identified)
 
 
 class ClassFollower:
@@ -43,6 +53,7 @@ class ClassFollower:
         self.id = id
         self.course_id = course_id
         self.state = Classroom()
+        self.speaking: set[str] = set()  # whose message is on its way, while the chat is slow
         self.touched = 0.0  # when it was asked about last, by the loop's clock
         self.on_gone: Callable[[ClassFollower, str], None] = lambda follower, user: None
         self.on_verdict: Callable[[ClassFollower, Verdict], None] = lambda follower, verdict: None
@@ -55,6 +66,7 @@ class ClassFollower:
         self._waiting: list[Publication] = []  # what came while the past was read
         self._outcomes: OrderedDict[int, Verdict] = OrderedDict()
         self._kept = 0
+        self._late: dict[int, bool] = {}  # refused messages, and whether the log has forgotten what they said
         self._greeting: tuple[int, bytes] = (-1, b"")
 
     @property
@@ -87,6 +99,7 @@ class ClassFollower:
                 pass  # another version kept it: the log has it all
         self.state = state
         self._kept = state.offset
+        self._late = dict.fromkeys(state.refused, False)
         decided: list[Verdict | None] = []
         while channel.position is not None and state.offset < channel.position:
             page = await self._log.read(self.name, state.offset, PAGE, PAGE_BYTES)
@@ -140,9 +153,9 @@ class ClassFollower:
         if verdict is not None:
             return verdict
         if id in self.state.verdicts:
-            return Verdict(*self.state.verdicts[id])
+            return Verdict(*self.state.verdicts[id][1:])
         if offset in self.state.refused:
-            return Verdict(codes.PERMISSION_DENIED.code, "it came too late")
+            return TOO_LATE
         if id:
             raise codes.CONFLICT.saying("that was decided long ago")
         return Verdict()
@@ -165,6 +178,8 @@ class ClassFollower:
             verdict = fold(state, logged, offset, publication.time)
         else:
             verdict = hear(state, _sender_of(publication), offset, publication.time)
+            if verdict.code and not wire.is_withheld(bytes(publication.data)):
+                self._late[offset] = False
         self._outcomes[offset] = verdict
         if len(self._outcomes) > OUTCOMES:
             self._outcomes.popitem(last=False)
@@ -188,7 +203,18 @@ class ClassFollower:
         """Keep the fold where it is, for nodes that take over."""
         if self._loaded and self.state.offset > self._kept:
             self._kept = self.state.offset
-            self._hub.spawn(self._store.keep(self.id, self.state.offset, wire.encode_state(self.state)))
+            late = [offset for offset, forgotten in self._late.items() if not forgotten]
+            self._hub.spawn(self._keep(self._kept, wire.encode_state(self.state), late))
+
+    async def _keep(self, offset: int, state: bytes, late: list[int]) -> None:
+        with suppress(DatabaseUnavailable):  # then with the next one
+            await self._store.keep(self.id, offset, state, late)
+            self._late.update(dict.fromkeys(late, True))
+            asyncio.get_running_loop().call_later(READ_BEFORE, self._forget, late)
+
+    def _forget(self, late: list[int]) -> None:
+        for offset in late:
+            self._late.pop(offset, None)
 
     def show(self, publication: Publication) -> Publication:
         return self._shown(publication, self._outcomes.get(publication.offset))
@@ -197,9 +223,11 @@ class ClassFollower:
         logged = wire.decode_logged(bytes(publication.data))
         if logged is not None:
             return replace(publication, data=wire.told(logged, verdict))
-        if publication.offset in self.state.refused:
-            id = _message.decode(bytes(publication.data)).id
-            return replace(publication, data=wire.withheld(str(id)), tags=None, info=None)
+        if publication.offset in self.state.refused or publication.offset in self._late:
+            id = _identified.decode(bytes(publication.data)).id
+            return replace(publication, data=wire.withheld(id), tags=None, info=None)
+        if wire.is_withheld(bytes(publication.data)):
+            return replace(publication, tags=None, info=None)
         return replace(publication, tags=None) if publication.tags else publication
 
     def greeting(self) -> bytes:

@@ -9,7 +9,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID, uuid4, uuid5
 
-from gateway_node.services.classes.follower import ClassFollower, sender_tags
+import structlog
+
+from gateway_node.services.classes.follower import TOO_LATE, ClassFollower, sender_tags
 from gateway_node.services.rooms import user_id_of
 from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
@@ -19,7 +21,7 @@ from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Start, 
 from realtime.classroom.fold import Verdict
 from realtime.hub import Hub
 from realtime.interfaces import Entry, Grant, Identity, LogUnavailable, MessageLog, PresenceUnavailable
-from realtime.protocol import ClientInfo
+from realtime.protocol import ClientInfo, Publication
 from realtime.publisher import Publisher
 from storage.database import DatabaseUnavailable
 from storage.lms.classes import ClassStanding, ClassStore, class_channel
@@ -30,6 +32,8 @@ OVERDUE = 60.0  # s between two looks for them
 GRACE = 15.0  # s in which somebody who was cut off may be back before what they send is ended
 PULSE = 15.0  # s between two notes of who is present
 SLICE = 100  # people noted in one statement
+
+_log = structlog.get_logger(__name__)
 
 Listener = Callable[[ClassFollower, Verdict], None]
 
@@ -130,6 +134,8 @@ class LiveClasses:
         What would be refused as things are is refused here, and not logged: only races are decided by the log.
         """
         standing = await self.standing(identity, id)
+        if isinstance(command, Start) and standing.archived:
+            raise codes.CONFLICT.saying("the course is archived")
         about: ClassStanding | None = None
         if (user := getattr(command, "user", None)) is not None:
             about = await asked(self._store.standing(id, _uuid(user)))
@@ -150,6 +156,8 @@ class LiveClasses:
         follower = await self.get(id)
         try:
             known = follower.state.verdicts.get(logged.id)
+            if known is not None and known[0] != logged.by:
+                raise codes.BAD_REQUEST.at("/id", "it is that of another sender's command")
             if known is None:
                 await self._check(follower, logged)
                 entry = Entry(
@@ -163,11 +171,22 @@ class LiveClasses:
                 sent = await self._publisher.append(entry)
                 verdict = await follower.outcome(sent.publication.offset, logged.id)
             else:
-                verdict = Verdict(*known)
+                verdict = Verdict(*known[1:])
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
         verdict.check()
         return verdict
+
+    async def accepted(self, id: UUID, publication: Publication) -> None:
+        """Return when the fold has accepted a command that is in the log. Raises what refused it."""
+        follower = await self.get(id)
+        logged = wire.decode_logged(bytes(publication.data))
+        assert logged is not None, "it was logged by this server"
+        try:
+            verdict = await follower.outcome(publication.offset, logged.id)
+        except LogUnavailable:
+            raise codes.INTERNAL.saying("the message log is not available") from None
+        verdict.check()
 
     async def _check(self, follower: ClassFollower, logged: Logged) -> None:
         now = round(time.time() * 1000)
@@ -186,17 +205,33 @@ class LiveClasses:
         standing = await self.standing(identity, id)
         role, seat = standing.role, standing.seat or 0
         assert role is not None
+        slow = follower.state.slow > 0 and not follower.state.is_staff(identity.user, role)
+        if slow:
+            # Those that are on their way together would all be logged, and all but one refused before everybody's eyes.
+            if identity.user in follower.speaking:
+                raise codes.TOO_MANY_REQUESTS.saying("the chat is slow: one message after the other")
+            follower.speaking.add(identity.user)
         try:
             now = round(time.time() * 1000)
             try:
                 follower.state.check_chat(identity.user, role, seat, now)
             except codes.CommandError:
                 await follower.refresh()
-                follower.state.check_chat(identity.user, role, seat, now)
+                try:
+                    follower.state.check_chat(identity.user, role, seat, now)
+                except codes.CommandError:
+                    if not await asked(self._store.has_said(channel, message.id, identity.user)):
+                        raise  # else the log has it, and its answer was lost
             sent = await self._publisher.send(channel, message, identity.user, info=info, tags=sender_tags(role, seat))
-            verdict = await follower.outcome(sent.publication.offset)
+            if wire.is_withheld(bytes(sent.publication.data)):
+                verdict = TOO_LATE  # once more, and long ago
+            else:
+                verdict = await follower.outcome(sent.publication.offset)
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
+        finally:
+            if slow:
+                follower.speaking.discard(identity.user)
         verdict.check()
 
     # --- what every node does ------------------------------------------------------------------------------------
@@ -272,8 +307,7 @@ class LiveClasses:
             await self._wake.wait()
             self._wake.clear()
             came, self._came = self._came, set()
-            with suppress(DatabaseUnavailable):
-                await self._mark(came)
+            await self._try_to_mark(came)
             await asyncio.sleep(0.5)
 
     async def _pulse(self) -> None:
@@ -282,9 +316,7 @@ class LiveClasses:
             slices = [present[begin : begin + SLICE] for begin in range(0, len(present), SLICE)] or [[]]
             for part in slices:  # 10,000 at once would hold up everybody for a tenth of a second
                 await asyncio.sleep(PULSE / len(slices))
-                still = {(follower.id, user) for follower, user in part if follower.has(user)}
-                with suppress(DatabaseUnavailable):
-                    await self._mark(still)
+                await self._try_to_mark({(follower.id, user) for follower, user in part if follower.has(user)})
             now = asyncio.get_running_loop().time()
             for follower in self.followed():
                 if follower.idle and now - follower.touched > IDLE:
@@ -297,6 +329,15 @@ class LiveClasses:
         with suppress(DatabaseUnavailable):
             for begin in range(0, len(present), SLICE):
                 await self._store.attend(present[begin : begin + SLICE])
+
+    async def _try_to_mark(self, present: set[tuple[UUID, str]]) -> None:
+        """What fails is noted the next time: whatever it is, this goes on."""
+        try:
+            await self._mark(present)
+        except DatabaseUnavailable:
+            pass
+        except Exception:
+            _log.exception("attendance.failed")
 
     async def _mark(self, present: set[tuple[UUID, str]]) -> None:
         """Note that people are in classes that go on."""
@@ -329,11 +370,13 @@ def id_of(channel: str) -> UUID:
 
 
 def _uuid(text: str) -> UUID:
-    """Of what is no UUID, one that nobody has."""
+    """Of what is no UUID as the server writes it, one that nobody has: the fold takes another spelling for another
+    user."""
     try:
-        return UUID(text)
+        id = UUID(text)
     except ValueError:
         return UUID(int=0)
+    return id if str(id) == text else UUID(int=0)
 
 
 def _moment(milliseconds: int) -> datetime | None:

@@ -10,12 +10,13 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4, uuid5
 
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway_node.services.bookmarks import bookmark_at, moment_of
+from gateway_node.services.classes.registry import LiveClasses
 from gateway_node.services.lms.courses import MAX_TITLE
 from gateway_node.services.stores import asked, database
 from gateway_node.services.text import line
@@ -28,6 +29,7 @@ from storage.lms.classes import Attendance, ClassChange, ClassStore, CourseAtten
 
 MAX_PAGE = 100
 LONGEST = timedelta(hours=12)
+_LAST = datetime(9999, 1, 1, tzinfo=UTC)
 EXPORT_PAGE = 500
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one at the beginning of a cell
 
@@ -62,7 +64,8 @@ class CourseAttendancePage(Struct, frozen=True, omit_defaults=True):
 
 
 class Timetable:
-    def __init__(self, store: ClassStore, publisher: Publisher, *, has_media_server: bool) -> None:
+    def __init__(self, store: ClassStore, publisher: Publisher, live: LiveClasses, *, has_media_server: bool) -> None:
+        self._live = live
         self._has_media_server = has_media_server
         self._store = store
         self._publisher = publisher
@@ -113,11 +116,22 @@ class Timetable:
                 starts_at = row.starts_at if fields.starts_at is UNSET else fields.starts_at
                 ends_at = row.ends_at if fields.ends_at is UNSET else fields.ends_at
                 media = row.media if fields.media is UNSET else fields.media
-                _check(starts_at, ends_at)
+                if (
+                    fields.starts_at is not UNSET or fields.ends_at is not UNSET
+                ):  # what was planned long ago has a title still
+                    _check(starts_at, ends_at)
                 self._check_media(media)
                 await change.update(title, starts_at, ends_at, media)
                 _tell(change, user_id, role, _planned(starts_at, ends_at, media))
         self._forward(change)
+        try:
+            await self._live.accepted(id, change.told[0].publication)
+        except codes.CONFLICT:  # it was started before that in the log, of which the row did not know
+            with database():
+                async with self._store.changing(course_id, id) as change:
+                    if change is not None:
+                        await change.update(row.title, row.starts_at, row.ends_at, row.media)
+            raise
         return await self.get(course_id, id)
 
     # --- attendance ------------------------------------------------------------------------------------------------
@@ -169,6 +183,10 @@ def _check(starts_at: datetime, ends_at: datetime) -> None:
             raise codes.BAD_REQUEST.at(pointer, "a time has a zone: 2027-01-31T12:00:00Z")
     if not timedelta(0) < ends_at - starts_at <= LONGEST:
         raise codes.BAD_REQUEST.at("/ends_at", "a class ends after its beginning, within 12 hours")
+    if ends_at <= datetime.now(UTC):  # it may have begun: that is how one is planned for now
+        raise codes.BAD_REQUEST.at("/ends_at", "that is past: nobody could start such a class")
+    if ends_at > _LAST:  # beyond it, what is computed with the time has no year
+        raise codes.BAD_REQUEST.at("/ends_at", "that is too far away")
 
 
 def _planned(starts_at: datetime, ends_at: datetime, media: Backend) -> Schedule:

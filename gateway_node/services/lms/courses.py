@@ -310,7 +310,8 @@ class Courses:
             change.room.tell(room_events.room_archived(change.room, archived=True))
 
     async def delete(self, user_id: UUID, course_id: UUID) -> None:
-        """Only what nobody uses: a course with students, lessons, assignments, quizzes or threads is archived."""
+        """Only what nobody uses: what has students, lessons, assignments, quizzes, threads or a class that goes on is
+        archived."""
         async with self._changing_room(user_id, course_id) as change:
             in_use = [name for name, used in (await change.course.used_by()).items() if used]
             if in_use:
