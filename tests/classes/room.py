@@ -15,10 +15,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from config.embedded import read_urls
 from loadtest.server import Server
+from realtime.classroom.commands import Logged, RaiseHand, Start
+from realtime.classroom.wire import encode_logged
+from realtime.interfaces import Entry
+from storage.database import Database
+from storage.log.append import append_batch
 from tests.chat.person import Device, Person
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, ok, published_course, school
@@ -105,6 +112,30 @@ async def scheduled(teacher: Person, course: Data, **fields: Any) -> Room:
     path = f"/v1/courses/{course['id']}/classes"
     made = ok(await teacher.http("POST", path, {"title": "Channels", **times(), **fields}), 201)
     return Room(course, made["id"])
+
+
+async def write_log(server: Server, room: Room, *commands: Logged) -> None:
+    """Commands in the log of a class that no node has heard of yet, as one that died leaves them."""
+    entries = [
+        Entry(room.channel, UUID(each.id).bytes, each.by, encode_logged(each), type="command", counted=False)
+        for each in commands
+    ]
+    database = Database(str(read_urls(server.data_dir).database))
+    async with database.transaction() as connection:
+        await append_batch(connection, entries)
+    await database.close()
+
+
+def crowd(hands: int) -> list[Logged]:
+    """A class that has begun, in which so many have raised a hand (`hand 0` …)."""
+    ids = [str(uuid.uuid4()) for _ in range(hands)]
+    return [
+        Logged(id=str(uuid.uuid4()), by="", role="server", command=Start()),
+        *(
+            Logged(id=id, by=id, role="student", name=f"hand {i}", seat=1, command=RaiseHand())
+            for i, id in enumerate(ids)
+        ),
+    ]
 
 
 @asynccontextmanager
