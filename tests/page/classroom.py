@@ -93,6 +93,20 @@ class Attendee:
     async def reads(self, text: str) -> None:
         await expect(self.page.locator(".class-lines li", has_text=text)).to_have_count(1)
 
+    async def hears(self, text: str) -> None:
+        """Wait until it has been said in a live region."""
+        await expect(
+            self.page.get_by_role("log", name="What has happened").get_by_text(text, exact=True)
+        ).to_be_visible()
+
+    async def chooses(self, other: Attendee, what: str) -> None:
+        """From the menu about somebody."""
+        await self.press(f"More about {other.person.name}")
+        await self.page.get_by_role("menuitem", name=what, exact=True).click()
+
+    async def confirms(self, what: str) -> None:
+        await self.page.get_by_role("dialog").get_by_role("button", name=what, exact=True).click()
+
     def tile(self, other: Attendee, kind: str) -> Locator:
         return self.page.locator(f'.class-tile[data-user="{other.person.id}"][data-kind="{kind}"]')
 

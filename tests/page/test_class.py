@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import expect
 
 from loadtest.server import Server
 from tests.chat.person import Person
 from tests.classes.room import Room, scheduled
 from tests.lms.school import enrol, ok, published_course, school
-from tests.page.classroom import FLAGS, LOOPBACK, Attendee, attend
-from tests.page.conftest import chromium
+from tests.page.classroom import Attendee, attend
 from tests.page.test_outages import UNREACHABLE
 from tests.page.visitor import Visitors
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """With a camera and a microphone that are none."""
-    arguments = [*FLAGS, LOOPBACK, *(["--no-sandbox"] if os.getuid() == 0 else [])]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
-        yield browser
-        await browser.close()
 
 
 async def hold(teacher: Attendee, ann: Attendee, ben: Attendee) -> None:
@@ -52,7 +39,7 @@ async def hold(teacher: Attendee, ann: Attendee, ben: Attendee) -> None:
     for each in (teacher, ben):
         await each.gets_no(ann, "microphone")
         await each.gets(ann, "camera")
-    await expect(ann.page.get_by_text("You are muted.")).to_be_visible()
+    await ann.hears("You are muted.")
     await ann.press("Microphone")  # it sticks
     await expect(ann.page.get_by_text("the microphone is not yours to send now")).to_be_visible()
     await teacher.press("Screen")
@@ -69,7 +56,7 @@ async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:
         await ann.button("Raise hand").press("Enter")  # without a mouse
         await expect(ann.button("Raise hand")).to_have_attribute("aria-pressed", "true")
         await expect(ann.button("Raise hand")).to_be_focused()
-        await expect(ben.page.locator(".class-told")).to_have_text("ann has raised a hand.")
+        await teacher.hears("ann has raised a hand.")
         await ben.press("Raise hand")
         await expect(teacher.page.locator(".class-hands li")).to_have_text(["ann", "ben"])
         await teacher.press("Call next")
@@ -93,7 +80,7 @@ async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:
         await ben.press("no")
         await expect(teacher.page.locator(".class-poll li")).to_have_text(["yes 1", "no 1"])
         await teacher.press("Close the poll")
-        await expect(ann.page.locator(".class-told")).to_have_text("The poll is closed.")
+        await ann.hears("The poll is closed.")
         # out and in
         await teacher.press("Kick ben")
         await expect(ben.page.locator(".class-status")).to_have_text("You were removed from this class.")
@@ -103,6 +90,7 @@ async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:
         await ben.gets(teacher, "screen")
         # who was there
         await teacher.press("End the class")
+        await teacher.confirms("End it")
         await expect(ann.page.locator(".class-status")).to_have_text("The class has ended.")
         lines = ok(await people[0].http("GET", f"{room.path}/attendance"))["attendance"]
         assert {each["name"] for each in lines} == {"teacher", "ann", "ben"}
@@ -138,7 +126,7 @@ async def test_everybody_is_back_after_the_death_of_the_teachers_node(
         await ann.press("Raise hand")
         await ben.press("Raise hand")
         await teacher.press("Mute ann")
-        await teacher.page.get_by_label("Role of ben").select_option("speaker")
+        await teacher.chooses(ben, "Make speaker")
         await teacher.press("Lock screen")
         expression = "Object.keys(state.locks).length && Object.keys(state.roles).length"
         for each in (teacher, ann, ben):

@@ -12,11 +12,13 @@ export function openMenu(anchor, entries) {
     entries
       .filter(Boolean)
       .map(([label, action]) =>
-        h('button', { type: 'button', role: 'menuitem', text: label, on: { click: () => (close(), action()) } }),
+        h('button', { type: 'button', role: 'menuitem', text: label, on: { click: () => (leave(), action()) } }),
       ),
   );
   floating(anchor, menu);
+  const leave = () => (close(), back(anchor));
   menu.addEventListener('keydown', (event) => {
+    if (event.key === 'Tab') leave();
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -24,6 +26,12 @@ export function openMenu(anchor, entries) {
     items[(items.indexOf(document.activeElement) + step + items.length) % items.length].focus();
   });
   menu.firstElementChild?.focus();
+}
+
+/** The focus goes back to where the menu was opened, which may have been drawn anew meanwhile. */
+function back(anchor) {
+  const label = anchor.getAttribute('aria-label');
+  (anchor.isConnected ? anchor : document.querySelector(`[aria-label="${CSS.escape(label ?? '')}"]`))?.focus();
 }
 
 /** Put an element next to another one, inside the window, until somebody clicks elsewhere or presses Escape. */
@@ -42,7 +50,7 @@ export function floating(anchor, element) {
     event.preventDefault();
     event.stopPropagation();
     close();
-    if (anchor.isConnected) anchor.focus();
+    back(anchor);
   };
   close = () => {
     element.remove();
