@@ -1,7 +1,7 @@
 /**
  * The poll of a class: what it came to so far, and one's own answer. Which one is open is in the class's state; counts
- * come as they are made. The rest is asked for: by whoever comes in, when it is closed, and by the staff when somebody
- * has answered by name.
+ * come as they are made. The rest is asked for: by whoever comes in, when it is closed, and by the staff, who may know
+ * what is right from the beginning, and who answered what.
  */
 import { sleep } from '../net/backoff.js';
 
@@ -64,7 +64,8 @@ export class Poll {
   follow(anew) {
     const { asked } = this;
     const id = asked?.id ?? null;
-    if (id !== this.#id) {
+    const fresh = id !== this.#id;
+    if (fresh) {
       Object.assign(this, { counts: [], mine: null, correct: null, voters: [], more: false });
       this.#id = id;
       this.#pages = 1;
@@ -72,7 +73,7 @@ export class Poll {
     }
     const ends = Boolean(asked?.closed) && !this.#closed;
     if (ends) this.#closed = true;
-    if (asked && (anew || ends)) this.#readLater(ends);
+    if (asked && (anew || ends || (fresh && this.#room.isStaff))) this.#readLater(ends);
   }
 
   /** The server has counted. */
