@@ -62,18 +62,23 @@ class Attendee:
         self.person = person
         self.room = room
 
-    async def come(self, *, cheats: bool = False) -> None:
-        """Open the page with the person's login, and come in as far as the class lets them."""
+    @property
+    def login(self) -> str:
+        """The script that signs them in."""
         login = {
             "access": self.person.token,
             "refresh": "none",
             "until": 10**14,
             "user": {"id": self.person.id, "name": self.person.name, "email": ""},
         }
+        return f"localStorage.setItem('chalkwire.login', '{json.dumps(login)}')"
+
+    async def come(self, *, cheats: bool = False) -> None:
+        """Open the page with the person's login, and come in as far as the class lets them."""
         await self.page.add_init_script(FAKE_SCREEN)
         if cheats:
             await self.page.add_init_script(CHEAT)
-        await self.page.add_init_script(f"localStorage.setItem('chalkwire.login', '{json.dumps(login)}')")
+        await self.page.add_init_script(self.login)
         await self.page.goto(self.visitor.server.url(f"/#/class/{self.room.id}", self.visitor.node))
 
     async def is_in(self) -> None:
