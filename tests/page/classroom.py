@@ -101,7 +101,7 @@ class Attendee:
     async def hears(self, text: str) -> None:
         """Wait until it has been said in a live region."""
         await expect(
-            self.page.get_by_role("log", name="What has happened").get_by_text(text, exact=True)
+            self.page.get_by_role("log", name="What has happened").get_by_text(text, exact=True).last
         ).to_be_visible()
 
     async def chooses(self, other: Attendee, what: str) -> None:

@@ -100,12 +100,17 @@ async def three(
     visitors: Visitors, server: Server, people: list[Person], *, cheats: str = "", **fields: Any
 ) -> tuple[Room, list[Attendee]]:
     """A class to come, with its teacher and two students at their pages."""
+    room = await planned(people, **fields)
+    return room, await attend(visitors, server, room, *people, cheats=cheats)
+
+
+async def planned(people: list[Person], **fields: Any) -> Room:
+    """A class to come, of a teacher and students."""
     teacher, *students = people
     course = await published_course(teacher)
     for student in students:
         await enrol(student, course)
-    room = await scheduled(teacher, course, **fields)
-    return room, await attend(visitors, server, room, teacher, *students, cheats=cheats)
+    return await scheduled(teacher, course, **fields)
 
 
 async def test_everybody_is_back_after_the_death_of_the_teachers_node(

@@ -159,9 +159,9 @@ export class Classroom extends Emitter {
     this.poll.follow(true);
     this.#tell();
     if (first) this.#readChat();
+    this.emit('entered');
     this.#readPeople();
     this.lookAtLobby().catch(() => {});
-    this.emit('entered');
     this.emit('changed');
   }
 
