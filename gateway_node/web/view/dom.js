@@ -68,6 +68,12 @@ function focusIn(element, at) {
   if (at >= 0) (controls(element)[at] ?? controls(element).at(-1))?.focus({ preventScroll: true });
 }
 
+/** Give the focus back to what opened a menu or a dialog, which may have been drawn anew meanwhile. */
+export function giveBack(opener) {
+  const label = CSS.escape(opener.getAttribute('aria-label') ?? '');
+  (opener.isConnected ? opener : document.querySelector(`[aria-label="${label}"]`))?.focus();
+}
+
 const numbers = new WeakMap();
 let last = 0;
 

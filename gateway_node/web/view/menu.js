@@ -1,5 +1,5 @@
 /** A small menu at a button: arrow keys move, Escape and a click elsewhere close it. */
-import { h } from './dom.js';
+import { giveBack, h } from './dom.js';
 
 let close = () => {};
 
@@ -16,7 +16,7 @@ export function openMenu(anchor, entries) {
       ),
   );
   floating(anchor, menu);
-  const leave = () => (close(), back(anchor));
+  const leave = () => (close(), giveBack(anchor));
   menu.addEventListener('keydown', (event) => {
     if (event.key === 'Tab') leave();
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -26,12 +26,6 @@ export function openMenu(anchor, entries) {
     items[(items.indexOf(document.activeElement) + step + items.length) % items.length].focus();
   });
   menu.firstElementChild?.focus();
-}
-
-/** The focus goes back to where the menu was opened, which may have been drawn anew meanwhile. */
-function back(anchor) {
-  const label = anchor.getAttribute('aria-label');
-  (anchor.isConnected ? anchor : document.querySelector(`[aria-label="${CSS.escape(label ?? '')}"]`))?.focus();
 }
 
 /** Put an element next to another one, inside the window, until somebody clicks elsewhere or presses Escape. */
@@ -50,7 +44,7 @@ export function floating(anchor, element) {
     event.preventDefault();
     event.stopPropagation();
     close();
-    back(anchor);
+    giveBack(anchor);
   };
   close = () => {
     element.remove();

@@ -9,7 +9,7 @@ export class ClassChat {
   #log = h('div', { class: 'class-lines', role: 'log', 'aria-live': 'polite', 'aria-label': 'Messages', tabindex: 0 }, this.#lines);
   #to = h('select', { 'aria-label': 'To' });
   #text = h('input', { 'aria-label': 'Message to the class', maxlength: 4000, autocomplete: 'off' });
-  #reactions = h('p', { class: 'class-reactions', 'aria-label': 'Reactions' });
+  #reactions = h('p', { class: 'class-reactions', role: 'group', 'aria-label': 'Reactions' });
   #recipients = '';
 
   constructor(page) {
