@@ -12,6 +12,7 @@ from gateway_node.rpc.method import method
 from gateway_node.services.classes.classroom import (
     MAX_PAGE,
     Classrooms,
+    HandsPage,
     Joined,
     NewPoll,
     Peer,
@@ -46,6 +47,14 @@ class People(Struct):
     class_id: UUID
     waiting: bool = False
     after: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+
+
+class Hands(Struct):
+    """`after`: the `at` of the last one that is known."""
+
+    class_id: UUID
+    after: int = 0
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
@@ -122,6 +131,9 @@ def methods(classes: Classrooms) -> Mapping[str, RPC]:
             identity, params.class_id, waiting=params.waiting, after=params.after, limit=params.limit
         )
 
+    async def hands(identity: Identity, params: Hands) -> HandsPage:
+        return await classes.hands(identity, params.class_id, after=params.after, limit=params.limit)
+
     async def react(identity: Identity, params: React) -> None:
         await classes.react(identity, params.class_id, params.emoji)
 
@@ -165,6 +177,7 @@ def methods(classes: Classrooms) -> Mapping[str, RPC]:
         "class.join": method(OneClass, join),
         "class.do": method(Do, do),
         "class.people": method(People, people),
+        "class.hands": method(Hands, hands),
         "class.react": method(React, react),
         "class.whisper": method(Whisper, whisper),
         "class.signal": method(Signal, signal),

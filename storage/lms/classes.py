@@ -156,6 +156,9 @@ class ClassStore:
         self._standings: Batches[tuple[UUID, UUID], ClassStanding | None] = Batches(self._fetch_standings)
         self._seats: Batches[tuple[UUID, UUID, int], Seat] = Batches(self._take_seats)
         self._votes: Batches[tuple[UUID, UUID, int], Vote | None] = Batches(self._cast)
+        self._polls: Batches[UUID, StoredPoll | None] = Batches(self._fetch_polls)
+        self._tallies: Batches[UUID, dict[int, int]] = Batches(self._fetch_tallies)
+        self._own: Batches[tuple[UUID, UUID], int | None] = Batches(self._fetch_own)
 
     # --- the class ---------------------------------------------------------------------------------------------
 
@@ -264,8 +267,8 @@ class ClassStore:
         return same
 
     async def poll(self, class_id: UUID, id: UUID) -> StoredPoll | None:
-        row = await self._database.fetchrow(_SQL["poll"], class_id, id)
-        return _poll(row) if row else None
+        poll = await self._polls.ask(id)
+        return poll if poll is not None and poll.class_id == class_id else None
 
     async def vote(self, poll_id: UUID, user_id: UUID, option: int) -> Vote | None:
         """`None`: there is no such poll."""
@@ -285,10 +288,12 @@ class ClassStore:
 
     async def tally(self, poll_id: UUID, options: int) -> list[int]:
         """Votes by option."""
-        counts = [0] * options
-        for option, votes in await self._database.fetch(_SQL["tally"], poll_id):
-            counts[option] = votes
-        return counts
+        votes = await self._tallies.ask(poll_id)
+        return [votes.get(option, 0) for option in range(options)]
+
+    async def own_vote(self, poll_id: UUID, user_id: UUID) -> int | None:
+        """The answer of somebody that counts."""
+        return await self._own.ask((poll_id, user_id))
 
     async def votes(self, poll_id: UUID, *, after: UUID | None, limit: int) -> Sequence[tuple[UUID, str, int]]:
         return [tuple(row) for row in await self._database.fetch(_SQL["votes"], poll_id, after, limit)]
@@ -341,6 +346,22 @@ class ClassStore:
         for i, counts, fresh, head in await self._run("cast", questions):
             if counts is not None:
                 answers[i - 1] = Vote(counts, fresh and counts == questions[i - 1][2], head)
+        return answers
+
+    async def _fetch_polls(self, ids: Sequence[UUID]) -> Sequence[StoredPoll | None]:
+        found = {row["id"]: _poll(row) for row in await self._database.fetch(_SQL["polls"], ids)}
+        return [found.get(id) for id in ids]
+
+    async def _fetch_tallies(self, ids: Sequence[UUID]) -> Sequence[dict[int, int]]:
+        counts: dict[UUID, dict[int, int]] = {id: {} for id in ids}
+        for poll_id, option, votes in await self._database.fetch(_SQL["tallies"], ids):
+            counts[poll_id][option] = votes
+        return [counts[id] for id in ids]
+
+    async def _fetch_own(self, questions: Sequence[tuple[UUID, UUID]]) -> Sequence[int | None]:
+        answers: list[int | None] = [None] * len(questions)
+        for i, option in await self._run("own_votes", questions):
+            answers[i - 1] = option
         return answers
 
     async def _run(self, name: str, questions: Sequence[tuple[Any, ...]]) -> list[asyncpg.Record]:

@@ -88,8 +88,8 @@ select exists (
       and anonymous = $6 and points = $7
 )
 
--- name: poll
-select * from class_polls where class_id = $1 and id = $2
+-- name: polls
+select * from class_polls where id = any($1::uuid[])
 
 -- name: cast
 select i, counts, fresh, head from cast_votes($1, $2, $3)
@@ -106,9 +106,14 @@ delete from class_votes where poll_id = $1 and user_id = $2
 -- name: close_poll
 update class_polls set closed = $2 where id = $1 and closed is null
 
--- name: tally
-select v.option, count(*) as votes from class_votes v join class_polls p on p.id = v.poll_id
-where v.poll_id = $1 and (p.closed is null or v."offset" < p.closed) group by v.option
+-- name: tallies
+select v.poll_id, v.option, count(*) as votes from class_votes v join class_polls p on p.id = v.poll_id
+where v.poll_id = any($1::uuid[]) and (p.closed is null or v."offset" < p.closed) group by v.poll_id, v.option
+
+-- name: own_votes
+select q.i, v.option from unnest($1::uuid[], $2::uuid[]) with ordinality as q (poll_id, user_id, i)
+join class_votes v on v.poll_id = q.poll_id and v.user_id = q.user_id join class_polls p on p.id = v.poll_id
+where p.closed is null or v."offset" < p.closed
 
 -- name: votes
 select v.user_id, u.name, v.option from class_votes v join users u on u.id = v.user_id

@@ -15,12 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from config.embedded import read_urls
 from loadtest.server import Server
-from realtime.classroom.commands import AnyCommand, Logged
+from realtime.classroom.commands import AnyCommand, Logged, RaiseHand, Start
 from realtime.classroom.wire import encode_logged
 from realtime.interfaces import Entry
 from storage.database import Database
@@ -115,11 +116,17 @@ async def scheduled(teacher: Person, course: Data, **fields: Any) -> Room:
 
 async def log_as_server(server: Server, room: Room, *logged: AnyCommand) -> None:
     """Append commands to the log of a class, and tell nobody."""
-    entries = []
-    for command in logged:
-        id = uuid.uuid4()
-        data = encode_logged(Logged(id=str(id), by="", role="server", command=command))
-        entries.append(Entry(room.channel, id.bytes, "", data, type="command", counted=False))
+    await write_log(
+        server, room, *(Logged(id=str(uuid.uuid4()), by="", role="server", command=each) for each in logged)
+    )
+
+
+async def write_log(server: Server, room: Room, *commands: Logged) -> None:
+    """Commands in the log of a class that no node has heard of yet, as one that died leaves them."""
+    entries = [
+        Entry(room.channel, UUID(each.id).bytes, each.by, encode_logged(each), type="command", counted=False)
+        for each in commands
+    ]
     await log_entries(server, *entries)
 
 
@@ -128,6 +135,18 @@ async def log_entries(server: Server, *entries: Entry) -> None:
     async with database.transaction() as connection:
         await append_batch(connection, entries)
     await database.close()
+
+
+def crowd(hands: int) -> list[Logged]:
+    """A class that has begun, in which so many have raised a hand (`hand 0` …)."""
+    ids = [str(uuid.uuid4()) for _ in range(hands)]
+    return [
+        Logged(id=str(uuid.uuid4()), by="", role="server", command=Start()),
+        *(
+            Logged(id=id, by=id, role="student", name=f"hand {i}", seat=1, command=RaiseHand())
+            for i, id in enumerate(ids)
+        ),
+    ]
 
 
 @asynccontextmanager

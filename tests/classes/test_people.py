@@ -10,9 +10,9 @@ import pytest
 
 from loadtest.server import Server
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson
+from tests.classes.room import Room, crowd, lesson, scheduled, write_log
 from tests.invariants.rawclient import Refused
-from tests.lms.school import enrol, execute, ok, school
+from tests.lms.school import enrol, execute, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 
@@ -237,3 +237,26 @@ async def test_pages_of_people_have_everybody_once(server: Server) -> None:
         assert (len(found), len(set(found))) == (452, 452)
         assert await ann.refusal("class.people", class_id=room.id, limit=201) == BAD
         assert await ann.refusal("class.people", class_id=str(uuid.uuid4())) == UNKNOWN
+
+
+async def test_the_queue_of_hands_is_read_in_pages(server: Server) -> None:
+    async with school(server, "teacher", "ann") as (teacher, ann):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        room = await scheduled(teacher, course)
+        await write_log(server, room, *crowd(205))
+        assert await ann.refusal("class.hands", class_id=room.id) == DENIED  # not in the class
+        for person in (teacher, ann):
+            await room.enter(person)
+        state = room.state(teacher)
+        assert (len(state["hands"]), state["counts"]) == (200, {"hands": 205})
+        await room.do(ann, "raise_hand")
+        first = await ann.rpc("class.hands", class_id=room.id, limit=150)
+        assert (first["count"], first["mine"], len(first["hands"])) == (206, True, 150)
+        rest = await teacher.rpc("class.hands", class_id=room.id, after=first["next"])
+        assert (rest["count"], "mine" in rest, "next" in rest) == (206, False, False)
+        names = [each["name"] for each in first["hands"] + rest["hands"]]
+        assert names == [f"hand {i}" for i in range(205)] + ["ann"]
+        await room.do(teacher, "call_next")
+        page = await teacher.rpc("class.hands", class_id=room.id, limit=1)
+        assert (page["count"], page["hands"][0]["name"], page["offset"] > rest["offset"]) == (205, "hand 1", True)

@@ -255,7 +255,9 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
         assert await ann.refusal("class.vote", option=3, **vote) == BAD
         await ben.rpc("class.vote", option=0, **vote)
         await cleo.device.hears(room.channel, type="votes", counts=[1, 1, 0])
-        assert "correct" not in await ann.rpc("class.results", **vote)
+        results = await ann.rpc("class.results", **vote)
+        assert (results["mine"], "correct" in results) == (1, False)
+        assert "mine" not in await cleo.rpc("class.results", **vote)
         await room.do(teacher, "close_poll")
         assert await cleo.refusal("class.vote", option=1, **vote) == CONFLICT
         results = await teacher.rpc("class.results", **vote)
@@ -283,6 +285,7 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
         )
         results = await teacher.rpc("class.results", **vote)
         assert (results["counts"], len(results["votes"])) == ([1, 1, 0], 2)
+        assert "mine" not in await cleo.rpc("class.results", **vote)
 
 
 async def test_a_quiz_is_graded_though_the_node_that_closed_it_died(server: Server) -> None:

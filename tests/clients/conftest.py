@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.server import Server
+from tests.npm import installed
 
 HERE = Path(__file__).parent
 OPEN = {
@@ -48,24 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def npm_sdk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the npm packages, installed when they are not there."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("needs node: Node.js and npm are not installed")
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]
-    if any(_installed_version(name) != version for name, version in wanted.items()):
-        cache = tmp_path_factory.mktemp("npm")  # the home folder need not be ours to write to
-        options = ("--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
-        installation = subprocess.run(
-            [npm, "install", *options, f"--cache={cache}"], cwd=HERE, capture_output=True, text=True, timeout=110
-        )
-        if installation.returncode != 0:
-            pytest.skip(f"needs node: npm cannot install the SDK: {installation.stderr[-500:]}")
-    return HERE
-
-
-def _installed_version(package: str) -> str | None:
-    manifest = HERE / "node_modules" / package / "package.json"
-    return json.loads(manifest.read_text())["version"] if manifest.exists() else None
+    return installed(HERE, tmp_path_factory.mktemp("npm"))
 
 
 @pytest.fixture

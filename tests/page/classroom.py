@@ -62,18 +62,23 @@ class Attendee:
         self.person = person
         self.room = room
 
-    async def come(self, *, cheats: bool = False) -> None:
-        """Open the page with the person's login, and come in as far as the class lets them."""
+    @property
+    def login(self) -> str:
+        """The script that signs them in."""
         login = {
             "access": self.person.token,
             "refresh": "none",
             "until": 10**14,
             "user": {"id": self.person.id, "name": self.person.name, "email": ""},
         }
+        return f"localStorage.setItem('chalkwire.login', '{json.dumps(login)}')"
+
+    async def come(self, *, cheats: bool = False) -> None:
+        """Open the page with the person's login, and come in as far as the class lets them."""
         await self.page.add_init_script(FAKE_SCREEN)
         if cheats:
             await self.page.add_init_script(CHEAT)
-        await self.page.add_init_script(f"localStorage.setItem('chalkwire.login', '{json.dumps(login)}')")
+        await self.page.add_init_script(self.login)
         await self.page.goto(self.visitor.server.url(f"/#/class/{self.room.id}", self.visitor.node))
 
     async def is_in(self) -> None:
@@ -92,6 +97,20 @@ class Attendee:
 
     async def reads(self, text: str) -> None:
         await expect(self.page.locator(".class-lines li", has_text=text)).to_have_count(1)
+
+    async def hears(self, text: str) -> None:
+        """Wait until it has been said in a live region."""
+        await expect(
+            self.page.get_by_role("log", name="What has happened").get_by_text(text, exact=True).last
+        ).to_be_visible()
+
+    async def chooses(self, other: Attendee, what: str) -> None:
+        """From the menu about somebody."""
+        await self.press(f"More about {other.person.name}")
+        await self.page.get_by_role("menuitem", name=what, exact=True).click()
+
+    async def confirms(self, what: str) -> None:
+        await self.page.get_by_role("dialog").get_by_role("button", name=what, exact=True).click()
 
     def tile(self, other: Attendee, kind: str) -> Locator:
         return self.page.locator(f'.class-tile[data-user="{other.person.id}"][data-kind="{kind}"]')

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from loadtest.server import Server
+from tests.page.classroom import FLAGS, LOOPBACK
 from tests.page.visitor import Visitors
 from tests.post.mailbox import Mailbox
 from tests.stack import short_folder
@@ -66,8 +67,9 @@ def crowded_server() -> Iterator[Server]:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
+    """With a camera and a microphone that are none."""
     # The sandbox needs rights that root in a container does not have.
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    arguments = [*FLAGS, LOOPBACK, *(["--no-sandbox"] if os.getuid() == 0 else [])]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
         yield browser

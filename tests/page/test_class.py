@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-
 import pytest
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import expect
 
 from loadtest.server import Server
 from tests.lms.school import school
 from tests.page import class_scenarios as scenarios
 from tests.page.class_scenarios import begin, three
-from tests.page.classroom import FLAGS, LOOPBACK
-from tests.page.conftest import chromium
 from tests.page.visitor import Visitors
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """With a camera and a microphone that are none."""
-    arguments = [*FLAGS, LOOPBACK, *(["--no-sandbox"] if os.getuid() == 0 else [])]
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=arguments)
-        yield browser
-        await browser.close()
 
 
 async def test_three_hold_a_class(visitors: Visitors, server: Server) -> None:

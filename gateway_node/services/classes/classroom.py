@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -70,6 +71,23 @@ class PeoplePage(Struct, frozen=True, omit_defaults=True):
     next: str = ""
 
 
+class RaisedHand(Struct, frozen=True):
+    user: str
+    name: str
+    at: int
+
+
+class HandsPage(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The queue at `offset`: what follows it in the class's channel is to be applied to it. `count`: of all hands;
+    `mine`: whether one's own is among them; `next`: where the following page begins."""
+
+    offset: int
+    hands: list[RaisedHand]
+    count: int
+    mine: bool = False
+    next: int = 0
+
+
 class NewPoll(Struct, forbid_unknown_fields=True, kw_only=True):
     """`correct`, from 0, and `points` make it a quiz, which goes into the gradebook and is never anonymous."""
 
@@ -81,14 +99,15 @@ class NewPoll(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PollResults(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """`correct` once the poll is closed, or for the staff of the course; `votes`, by name, for the staff, of one
-    that is not anonymous."""
+    """`mine`: one's own answer; `correct` once the poll is closed, or for the staff of the course; `votes`, by name,
+    for the staff, of one that is not anonymous."""
 
     poll_id: UUID
     question: str
     options: Sequence[str]
     counts: list[int]
     total: int
+    mine: int | None = None
     correct: int | None = None
     votes: list[tuple[UUID, str, int]] = []
     next: str = ""
@@ -186,6 +205,16 @@ class Classrooms:
             following = bookmark_at(last.taken_at, last.user_id)
         count = len(page) if waiting else await asked(self._store.count_seats(id))
         return PeoplePage(page, count, following)
+
+    async def hands(self, identity: Identity, id: UUID, *, after: int = 0, limit: int = MAX_PAGE) -> HandsPage:
+        """The queue of hands from its beginning, or from behind the one that was raised at `after`."""
+        follower, _ = await self._inside(identity, id)
+        hands = follower.state.hands
+        behind = (RaisedHand(user, hand.name, hand.at) for user, hand in hands.items() if hand.at > after)
+        found = list(islice(behind, limit + 1))
+        following = found[limit - 1].at if len(found) > limit else 0
+        offset, mine = follower.state.offset, identity.user in hands
+        return HandsPage(offset=offset, hands=found[:limit], count=len(hands), mine=mine, next=following)
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -402,6 +431,7 @@ class Classrooms:
             options=poll.options,
             counts=counts,
             total=sum(counts),
+            mine=await asked(self._store.own_vote(poll_id, user_id_of(identity))),
             correct=poll.correct if closed or standing.role in ("teacher", "assistant") else None,
             votes=votes[:MAX_PAGE],
             next=str(votes[MAX_PAGE - 1][0]) if len(votes) > MAX_PAGE else "",

@@ -1,4 +1,4 @@
-/** What is asked over HTTP, with the login's token: files. Everything else goes through the connection. */
+/** What is asked over HTTP, with the login's token: files, and what is in courses. Everything else goes through the connection. */
 import { Problem, Unreachable, answer } from './session.js';
 
 export class Api {
@@ -15,6 +15,11 @@ export class Api {
       const response = await answer(path, { headers: { Authorization: `Bearer ${token}` } });
       return response.blob();
     });
+  }
+
+  /** What is at a path, decoded. Throws `Problem`, `Unreachable`. */
+  async json(path) {
+    return this.#authorised(async (token) => (await answer(path, { headers: { Authorization: `Bearer ${token}` } })).json());
   }
 
   /** Upload into a room. `progress(fraction)` is called on the way; `signal` ends it. Gives what a message says of it. */

@@ -2,6 +2,7 @@
 import { Emitter } from '../emitter.js';
 import { Api } from '../net/api.js';
 import { Connection } from '../net/connection.js';
+import { Classes } from './classes.js';
 import { Outbox } from './outbox.js';
 import { People } from './people.js';
 import { Pictures } from './pictures.js';
@@ -18,6 +19,7 @@ export class Chat extends Emitter {
     super();
     this.session = session;
     this.api = new Api(session);
+    this.classes = new Classes(this.api);
     const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
     this.connection = new Connection(`${scheme}//${location.host}/connection/websocket`, (refused) =>
       session.token(refused),
@@ -163,10 +165,12 @@ export class Chat extends Emitter {
     else if (kind === 'user') this.#personal(publication.data);
   }
 
-  #personal({ type, event, room_id, offset }) {
+  #personal(data) {
+    const { type, event, room_id, offset } = data;
     if (type === 'read') this.rooms.get(room_id)?.readElsewhere(offset);
     else if (event === 'room_added') this.room(room_id).then((room) => room.reload(), () => {});
     else if (event === 'room_removed') this.#remove(room_id);
+    else if (event === 'notification') this.emit('notified', data);
   }
 
   #presence(info, how) {

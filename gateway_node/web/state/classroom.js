@@ -2,15 +2,19 @@
  * A live class, as the server says it is: a snapshot at each subscription, and the changes that follow it. The page never
  * decides what is allowed; it asks, and shows what became of it.
  *
- * Events: `changed` (anything), `told` (a line for everybody to hear), `entered`, `left`, `out` (somebody was thrown out),
- * `gone` (somebody is not here now); of the media `signal`
- * ({from, peer, data}), `feed` ({user, peer}: something can be watched), `restart` (the media server is another one).
+ * Events: `changed` (anything), `told` (a sentence to be heard), `entered`, `left`, `out` (somebody was thrown out), `gone`
+ * (somebody is not here now); of the media `signal` ({from, peer, data}), `feed` ({user, peer}: something can be watched),
+ * `restart` (the media server is another one).
  */
 import { Emitter } from '../emitter.js';
 import { Connection } from '../net/connection.js';
 import { sleep } from '../net/backoff.js';
+import { digest, news } from './news.js';
+import { Poll } from './poll.js';
+import { Queue } from './queue.js';
 
 const LINES = 500; // of the chat that are kept
+const FEW_HANDS = 10; // up to which each that is raised is told
 const ASK_AGAIN = 10_000; // ms between two looks from the lobby, should the word of admission be lost
 
 const url = () => `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/connection/websocket`;
@@ -23,15 +27,19 @@ export class Classroom extends Emitter {
   role = 'student';
   media = 'p2p';
   state = null;
-  lines = []; // of the chat: {id, user, name, role, content, whisper}
+  queue = new Queue(this);
+  poll = new Poll(this);
+  lines = []; // of the chat: {id, offset, user, name, role, content, whisper}
   people = new Map(); // user -> {name, role, clients}
   crowd = 0; // how many there are, where they are too many to be listed
   reactions = new Map();
-  votes = null; // {poll_id, counts}
-  myVote = null;
   waiting = []; // who waits in the lobby, for the staff
   connection;
+  next = null; // where the following page of people begins
   #entering = false;
+  #away = false; // whether the connection is lost, and that was told
+  #known = null; // the digest of what was told
+  #meanwhile = null; // who came and went while it is asked who is there
 
   constructor(session, id) {
     super();
@@ -40,13 +48,17 @@ export class Classroom extends Emitter {
     const connection = new Connection(url(), (refused) => session.token(refused));
     this.connection = connection;
     connection.on('state', (state) => {
-      if (state === 'connected' && this.status !== 'in') this.enter();
+      if (state === 'connected' && this.status !== 'in' && this.status !== 'refused') this.enter();
+      if (state !== 'connected' && this.state && !this.#away) {
+        this.#away = true;
+        this.emit('told', 'The connection is lost.');
+      }
       this.emit('changed');
     });
     connection.on('snapshot', ({ channel, data }) => channel === this.channel && this.#snapshot(data));
     connection.on('publication', (publication) => this.#publication(publication));
-    connection.on('joined', ({ channel, info }) => channel === this.channel && this.#came(info));
-    connection.on('left', ({ channel, info }) => channel === this.channel && this.#went(info));
+    connection.on('joined', ({ channel, info }) => channel === this.channel && this.#moved('came', info));
+    connection.on('left', ({ channel, info }) => channel === this.channel && this.#moved('went', info));
     connection.on('lost', (channel) => channel === this.channel && this.#readChat());
     connection.on('unsubscribed', (channel) => channel === this.channel && this.#out());
     connection.on('refused', ({ channel }) => channel === this.channel && this.enter());
@@ -60,9 +72,7 @@ export class Classroom extends Emitter {
     return ['teacher', 'assistant'].includes(this.roleOf(this.me.id, this.role));
   }
 
-  roleOf(user, role) {
-    return ['teacher', 'assistant'].includes(role) ? role : (this.state?.roles[user] ?? role);
-  }
+  roleOf = (user, role) => (['teacher', 'assistant'].includes(role) ? role : (this.state?.roles[user] ?? role));
 
   name(user) {
     const state = this.state;
@@ -83,6 +93,8 @@ export class Classroom extends Emitter {
       const joined = await this.connection.rpc('class.join', { class_id: this.id });
       this.role = joined.role;
       this.media = joined.media;
+      if (joined.status === 'waiting' && this.status !== 'waiting') this.emit('told', 'You are in the lobby: a teacher lets you in.');
+      if (joined.status === 'in' && this.status === 'waiting') this.emit('told', 'You have been let in.');
       this.status = joined.status;
       if (joined.status === 'in') await this.connection.take(this.channel);
       else this.#wait();
@@ -132,17 +144,14 @@ export class Classroom extends Emitter {
     await this.connection.publish(this.channel, { id: crypto.randomUUID(), type: 'text', content });
   }
 
-  async vote(option) {
-    await this.call('vote', { poll_id: this.state.poll.id, option });
-    this.myVote = { poll: this.state.poll.id, option };
-    this.emit('changed');
-  }
-
   async lookAtLobby() {
     if (!this.isStaff || !this.state?.lobby) {
       this.waiting = [];
     } else {
-      this.waiting = (await this.call('people', { waiting: true })).people;
+      const { people } = await this.call('people', { waiting: true });
+      const news = people.filter(({ user }) => !this.waiting.some((each) => each.user === user));
+      if (news.length) this.emit('told', news.length > 1 ? `${people.length} people wait in the lobby.` : `${news[0].name} waits in the lobby.`);
+      this.waiting = people;
     }
     this.emit('changed');
   }
@@ -153,10 +162,15 @@ export class Classroom extends Emitter {
     const first = this.state === null;
     this.state = state;
     this.status = 'in';
+    if (this.#away) this.emit('told', 'The connection is back.');
+    this.#away = false;
+    this.queue.reset();
+    this.poll.follow(true);
+    this.#tell();
     if (first) this.#readChat();
+    this.emit('entered');
     this.#readPeople();
     this.lookAtLobby().catch(() => {});
-    this.emit('entered');
     this.emit('changed');
   }
 
@@ -164,6 +178,12 @@ export class Classroom extends Emitter {
     this.status = 'refused';
     this.reason = 'You were removed from this class.';
     this.state = null;
+    this.#known = null;
+    this.people.clear();
+    this.waiting = [];
+    this.queue.reset();
+    this.poll.follow(false);
+    this.emit('told', this.reason);
     this.emit('left');
     this.emit('changed');
   }
@@ -180,7 +200,7 @@ export class Classroom extends Emitter {
         this.reactions.set(emoji, (this.reactions.get(emoji) ?? 0) + count);
       }
     } else if (data.type === 'votes') {
-      this.votes = data;
+      this.poll.heard(data);
     } else if (data.type === 'lobby') {
       this.lookAtLobby().catch(() => {});
     } else if (data.type === 'feed') {
@@ -190,7 +210,7 @@ export class Classroom extends Emitter {
     } else if (data.type === 'presence') {
       this.crowd = data.num_users;
     } else if (data.content !== undefined) {
-      this.#line({ id: data.id, user: data.from_user_id, name: info?.chan_info?.name, role: info?.chan_info?.role, content: data.content });
+      this.#said(data, info, offset);
     }
     this.emit('changed');
   }
@@ -208,43 +228,47 @@ export class Classroom extends Emitter {
   #changes({ by, do: command, changes = [], out }, offset) {
     const state = this.state;
     state.offset = offset;
-    for (const [op, field, key, value] of changes) {
-      if (op === 'set') state[field] = key;
+    for (const change of changes) {
+      const [op, field, key, value] = change;
+      if (field === 'hands') this.queue.apply(change, offset);
+      else if (op === 'set') state[field] = key;
       else if (op === 'add') state[field][key] = value;
       else delete state[field][key];
     }
     if (out) this.emit('out', out);
-    if (changes.length) this.#tell(command, by);
+    if (changes.length) {
+      this.poll.follow(false);
+      this.#tell();
+    }
+    if (command === 'raise_hand' && this.isStaff && this.queue.count <= FEW_HANDS) {
+      this.emit('told', `${this.name(by)} has raised a hand.`);
+    }
     if (['lobby', 'admit', 'admit_all'].includes(command)) this.lookAtLobby().catch(() => {});
-    if (command === 'open_poll') this.votes = null;
   }
 
-  #tell(command, by) {
-    const { called } = this.state;
-    const said = {
-      start: 'The class has begun.',
-      end: 'The class has ended.',
-      raise_hand: `${this.name(by)} has raised a hand.`,
-      call_next: called && `${called.user === this.me.id ? 'You are' : `${called.name} is`} called.`,
-      mute_all: 'Everybody is muted.',
-      open_poll: `A question: ${this.state.poll?.question}`,
-      close_poll: 'The poll is closed.',
-    }[command];
-    if (said) this.emit('told', said);
+  #tell() {
+    const now = digest(this);
+    for (const each of news(this.#known, now, this)) this.emit('told', each);
+    this.#known = now;
   }
 
+  #said({ id, from_user_id: user, content }, info, offset) {
+    const { name, role } = info?.chan_info ?? {};
+    this.#line({ id, offset, user, name, role, content });
+  }
+
+  /** In the order of the log, also where it is read after what came later; private words stay where they came. */
   #line(line) {
     if (this.lines.some((each) => each.id === line.id && each.whisper === line.whisper)) return;
-    this.lines.push(line);
+    const after = line.offset ? this.lines.findIndex(({ offset }) => offset > line.offset) : -1;
+    this.lines.splice(after < 0 ? this.lines.length : after, 0, line);
     if (this.lines.length > LINES) this.lines.shift();
   }
 
   async #readChat() {
     try {
-      for (const { data, info } of await this.connection.history(this.channel, 200)) {
-        if (data.content !== undefined) {
-          this.#line({ id: data.id, user: data.from_user_id, name: info?.chan_info?.name, role: info?.chan_info?.role, content: data.content });
-        }
+      for (const { data, info, offset } of await this.connection.history(this.channel, 200)) {
+        if (data.content !== undefined) this.#said(data, info, offset);
       }
       this.emit('changed');
     } catch {
@@ -253,15 +277,28 @@ export class Classroom extends Emitter {
   }
 
   async #readPeople() {
+    const meanwhile = (this.#meanwhile = []);
+    const before = [...this.people.keys()];
     try {
       const present = await this.connection.presence(this.channel);
       this.people.clear();
       for (const info of present) this.#came(info);
+      for (const [how, info] of meanwhile) (how === 'came' ? this.#came(info) : this.#went(info));
       this.crowd = 0;
+      this.next = null;
+      for (const user of before) if (!this.people.has(user)) this.emit('gone', user);
     } catch (error) {
-      if (error.code === 106) await this.morePeople();
+      if (error.code === 106) await this.#beginPeople();
+    } finally {
+      if (this.#meanwhile === meanwhile) this.#meanwhile = null;
     }
     this.emit('changed');
+  }
+
+  async #beginPeople() {
+    this.people.clear();
+    this.next = null;
+    await this.morePeople().catch(() => {}); // the next subscription reads them again
   }
 
   /** The next page of a class that is too big to be listed. */
@@ -271,6 +308,12 @@ export class Classroom extends Emitter {
     this.next = page.next ?? null;
     this.crowd = page.count;
     this.emit('changed');
+  }
+
+  #moved(how, info) {
+    this.#meanwhile?.push([how, info]);
+    if (how === 'came') this.#came(info);
+    else this.#went(info);
   }
 
   #came({ user, client, chan_info: info }) {

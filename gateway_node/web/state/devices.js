@@ -7,6 +7,7 @@ export class Devices extends Emitter {
   tracks = new Map(); // kind -> MediaStreamTrack
   peer = sessionStorage.getItem('chalkwire.peer') ?? crypto.randomUUID();
   #room;
+  #resuming = false;
 
   constructor(room) {
     super();
@@ -51,15 +52,24 @@ export class Devices extends Emitter {
 
   /** Whatever was taken away is not sent any more: the others do not take it, either. */
   #obey() {
-    if (!this.#room.state || this.#room.connection.state !== 'connected') return;
+    if (this.#resuming || !this.#room.state || this.#room.connection.state !== 'connected') return;
     const gone = [...this.tracks.keys()].filter((kind) => !this.allowed.includes(kind));
     for (const kind of gone) this.#end(kind);
     if (gone.length) this.emit('changed');
   }
 
-  /** After a reload nothing is sent, whatever the class believes; after a lost connection all goes on. */
+  /** After a reload nothing is sent, whatever the class believes; after a lost connection all goes on, also where it was
+   * away for so long that the class gave the place to others, if there still is one. */
   #recall() {
     if (this.allowed.length && !this.tracks.size) this.#room.do('unpublish').catch(() => {});
+    else if (this.tracks.size && !this.allowed.length) this.#resume();
+  }
+
+  async #resume() {
+    this.#resuming = true;
+    await this.#announce([...this.tracks.keys()]).catch(() => {}); // then it ends
+    this.#resuming = false;
+    this.#obey();
   }
 
   #end(kind) {

@@ -1,6 +1,7 @@
 /** An open room: its head, its messages, and the place to write. */
 import { avatar } from './avatar.js';
 import { iconButton } from './button.js';
+import { Door } from './class/door.js';
 import { Composer } from './composer.js';
 import { h, name, reconcile, version } from './dom.js';
 import { icon } from './icons.js';
@@ -29,6 +30,7 @@ export class Conversation {
   #typing = h('div', { class: 'typing-line', 'aria-live': 'polite' });
   #toEnd = iconButton('down', 'Go to the newest message', () => this.toEnd(), { class: 'to-end', hidden: true });
   #composer;
+  #door = null;
   #jump;
   #atEnd = true; // whether the newest message is in sight, and is to stay so
   #unreadFrom = null; // the offset that was read when the room was opened
@@ -42,11 +44,13 @@ export class Conversation {
     this.#jump = jump;
     this.#unreadFrom = room.info.unread ? room.info.cursor ?? 0 : null;
     this.#composer = new Composer(chat, room);
+    if (room.info.kind === 'course') this.#door = new Door(chat, room);
     this.#scroller.append(this.#list);
     this.element = h(
       'section',
       { class: 'conversation', 'aria-label': room.title },
       this.#head,
+      this.#door?.element ?? [],
       this.#pin,
       h('div', { class: 'scroll-frame' }, this.#scroller, this.#toEnd),
       this.#typing,
@@ -63,6 +67,7 @@ export class Conversation {
   end() {
     for (const end of this.#ends) end();
     this.#composer.end();
+    this.#door?.end();
     this.room.timeline.trim();
   }
 

@@ -1,9 +1,10 @@
-/** Modal dialogs: the browser's own element, which keeps the focus inside and closes with Escape. */
+/** Modal dialogs: the browser's own element, which keeps the focus inside, closes with Escape, and gives the focus back. */
 import { button, iconButton } from './button.js';
-import { h } from './dom.js';
+import { giveBack, h } from './dom.js';
 
 /** Show `content` under a title. Gives the element; it is gone when it is closed. */
 export function openDialog(title, content, more = '') {
+  const opener = document.activeElement;
   const close = () => dialog.close();
   const dialog = h(
     'dialog',
@@ -11,7 +12,10 @@ export function openDialog(title, content, more = '') {
     h('header', { class: 'dialog-head' }, h('h2', { text: title }), iconButton('close', 'Close', close)),
     h('div', { class: 'dialog-body' }, content),
   );
-  dialog.addEventListener('close', () => dialog.remove());
+  dialog.addEventListener('close', () => {
+    dialog.remove();
+    if (!opener.isConnected) giveBack(opener);
+  });
   dialog.addEventListener('click', (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();

@@ -39,16 +39,39 @@ export function reconcile(container, items) {
       stamps.set(fresh, { key, stamp });
       if (element) {
         if (element === place) place = fresh;
-        const focused = element.contains(document.activeElement);
+        const focused = focusedIn(element);
         element.replaceWith(fresh);
-        if (focused) (fresh.matches('a, [tabindex]') ? fresh : fresh.querySelector('a, button'))?.focus({ preventScroll: true });
+        focusIn(fresh, focused);
       }
       element = fresh;
     }
     if (element === place) place = place.nextElementSibling;
     else container.insertBefore(element, place);
   }
-  for (const child of old.values()) child.remove();
+  for (const child of old.values()) {
+    const focused = focusedIn(child);
+    const next = child.nextElementSibling ?? child.previousElementSibling;
+    child.remove();
+    if (next) focusIn(next, focused);
+  }
+}
+
+const controls = (element) => [element, ...element.querySelectorAll('*')].filter((each) => each.tabIndex >= 0 || each.matches('[tabindex]'));
+
+/** Which control of an element has the focus; -1: none. */
+function focusedIn(element) {
+  return element.contains(document.activeElement) ? controls(element).indexOf(document.activeElement) : -1;
+}
+
+/** Give the focus to the same control of another element, or to its last one. */
+function focusIn(element, at) {
+  if (at >= 0) (controls(element)[at] ?? controls(element).at(-1))?.focus({ preventScroll: true });
+}
+
+/** Give the focus back to what opened a menu or a dialog, which may have been drawn anew meanwhile. */
+export function giveBack(opener) {
+  const label = CSS.escape(opener.getAttribute('aria-label') ?? '');
+  (opener.isConnected ? opener : document.querySelector(`[aria-label="${label}"]`))?.focus();
 }
 
 const numbers = new WeakMap();

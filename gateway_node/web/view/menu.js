@@ -1,5 +1,5 @@
 /** A small menu at a button: arrow keys move, Escape and a click elsewhere close it. */
-import { h } from './dom.js';
+import { giveBack, h } from './dom.js';
 
 let close = () => {};
 
@@ -12,11 +12,13 @@ export function openMenu(anchor, entries) {
     entries
       .filter(Boolean)
       .map(([label, action]) =>
-        h('button', { type: 'button', role: 'menuitem', text: label, on: { click: () => (close(), action()) } }),
+        h('button', { type: 'button', role: 'menuitem', text: label, on: { click: () => (leave(), action()) } }),
       ),
   );
   floating(anchor, menu);
+  const leave = () => (close(), giveBack(anchor));
   menu.addEventListener('keydown', (event) => {
+    if (event.key === 'Tab') leave();
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
@@ -42,7 +44,7 @@ export function floating(anchor, element) {
     event.preventDefault();
     event.stopPropagation();
     close();
-    if (anchor.isConnected) anchor.focus();
+    giveBack(anchor);
   };
   close = () => {
     element.remove();

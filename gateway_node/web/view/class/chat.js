@@ -1,14 +1,15 @@
 /** What is said to all, and to one alone. */
 import { h, name, reconcile } from '../dom.js';
-import { attempt } from './page.js';
+import { attempt } from '../toast.js';
 
 export class ClassChat {
   element;
   #page;
-  #lines = h('ul', { class: 'class-lines', role: 'log', 'aria-live': 'polite', 'aria-label': 'Messages', tabindex: 0 });
+  #lines = h('ul');
+  #log = h('div', { class: 'class-lines', role: 'log', 'aria-live': 'polite', 'aria-label': 'Messages', tabindex: 0 }, this.#lines);
   #to = h('select', { 'aria-label': 'To' });
   #text = h('input', { 'aria-label': 'Message to the class', maxlength: 4000, autocomplete: 'off' });
-  #reactions = h('p', { class: 'class-reactions', 'aria-label': 'Reactions' });
+  #reactions = h('p', { class: 'class-reactions', role: 'group', 'aria-label': 'Reactions' });
   #recipients = '';
 
   constructor(page) {
@@ -19,7 +20,7 @@ export class ClassChat {
       const content = this.#text.value.trim();
       if (content) attempt(() => this.#send(content));
     });
-    this.element = h('section', { 'aria-label': 'Chat' }, h('h2', { text: 'Chat' }), this.#lines, this.#reactions, form);
+    this.element = h('section', { 'aria-label': 'Chat' }, h('h2', { text: 'Chat' }), this.#log, this.#reactions, form);
   }
 
   async #send(content) {
@@ -33,7 +34,8 @@ export class ClassChat {
   update() {
     const { room } = this.#page;
     this.#drawRecipients(room);
-    const bottom = this.#lines.scrollTop + this.#lines.clientHeight >= this.#lines.scrollHeight - 8;
+    const log = this.#log;
+    const bottom = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
     reconcile(
       this.#lines,
       room.lines.map((line) => ({
@@ -49,7 +51,7 @@ export class ClassChat {
           ),
       })),
     );
-    if (bottom) this.#lines.scrollTop = this.#lines.scrollHeight;
+    if (bottom) log.scrollTop = log.scrollHeight;
     const reactions = [...room.reactions].map(([emoji, count]) => `${emoji} ${count}`).join('  ');
     if (this.#reactions.textContent !== reactions) this.#reactions.textContent = reactions;
   }

@@ -1,34 +1,47 @@
 /** Whose hand is up, in the order in which they came up, and who is called. */
 import { button } from '../button.js';
 import { h, name, reconcile } from '../dom.js';
-import { attempt } from './page.js';
+import { attempt } from '../toast.js';
 
 export class Hands {
   element;
-  #page;
+  #room;
   #called = h('p', { class: 'class-called' });
-  #list = h('ol', { class: 'class-hands' });
+  #list = h('ol', { class: 'class-hands', 'aria-label': 'Raised hands' });
+  #hidden = h('p', { class: 'quiet' });
   #next;
   #done;
+  #lower;
 
-  constructor(page) {
-    this.#page = page;
-    const { room } = page;
+  constructor({ room }) {
+    this.#room = room;
     // What this page has seen goes along: of two teachers who call at once, one does.
     this.#next = button('Call next', () => attempt(() => room.do('call_next', { seen: room.state.offset })));
     this.#done = button('Done', () => attempt(() => room.do('dismiss')));
-    this.element = h('section', { 'aria-label': 'Hands' }, h('h2', { text: 'Hands' }), this.#called, this.#list, this.#next, this.#done);
+    this.#lower = button('Lower all hands', () => attempt(() => room.do('lower_all')));
+    this.element = h(
+      'section',
+      { 'aria-label': 'Hands' },
+      h('h2', { text: 'Hands' }),
+      this.#called,
+      this.#next,
+      this.#done,
+      this.#list,
+      this.#hidden,
+      this.#lower,
+    );
   }
 
   update() {
-    const { room } = this.#page;
-    const state = room.state;
+    const { state, isStaff, me, queue } = this.#room;
     const called = state?.called;
-    const text = called ? `Called: ${called.name}` : '';
-    if (this.#called.textContent !== text) this.#called.textContent = text;
-    this.#next.hidden = !room.isStaff || state?.phase !== 'live';
-    this.#next.disabled = !Object.keys(state?.hands ?? {}).length;
-    this.#done.hidden = !called || !(room.isStaff || called.user === room.me.id);
+    const leads = isStaff && state?.phase === 'live';
+    set(this.#called, called ? `Called: ${called.name}` : '');
+    set(this.#hidden, queue.hidden ? `and ${queue.hidden} more` : '');
+    this.#next.hidden = !leads;
+    this.#next.setAttribute('aria-disabled', String(!queue.count)); // not `disabled`, which would take the focus away
+    this.#lower.hidden = !leads || !queue.count;
+    this.#done.hidden = !called || !(isStaff || called.user === me.id);
     reconcile(
       this.#list,
       Object.entries(state?.hands ?? {}).map(([user, hand]) => ({
@@ -38,4 +51,8 @@ export class Hands {
       })),
     );
   }
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }

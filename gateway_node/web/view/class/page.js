@@ -1,7 +1,7 @@
 /** A class: who is seen, what is said, whose hand is up; and for the teachers, what they can do about it. */
-import { button } from '../button.js';
+import { confirmed } from '../dialog.js';
 import { h, soon } from '../dom.js';
-import { toast } from '../toast.js';
+import { attempt } from '../toast.js';
 import { Classroom } from '../../state/classroom.js';
 import { Devices } from '../../state/devices.js';
 import { JanusLink } from '../../net/janus.js';
@@ -11,29 +11,24 @@ import { Hands } from './hands.js';
 import { People } from './people.js';
 import { PollView } from './poll.js';
 import { Tiles } from './tiles.js';
+import { Told } from './told.js';
+import { Toolbar } from './toolbar.js';
 
-const REACTIONS = ['👍', '👏', '❤️', '😂'];
-
-/** Say what went wrong, where somebody did something. */
-export async function attempt(work) {
-  try {
-    await work();
-  } catch (error) {
-    toast(error.message);
-  }
-}
+const REACTIONS = { '👍': 'Thumbs up', '👏': 'Applause', '❤️': 'Heart', '😂': 'Laughter' };
+const LOCKS = ['microphone', 'camera', 'screen', 'chat', 'private_chat'];
 
 export class ClassPage {
   element;
   room;
   devices;
   media = null;
-  #told = h('p', { class: 'class-told', role: 'status', 'aria-live': 'polite' });
-  #status = h('p', { class: 'class-status', role: 'status' });
-  #bar = h('div', { class: 'class-bar', role: 'toolbar', 'aria-label': 'Class' });
-  #locks = h('section', { class: 'class-locks', 'aria-label': 'What students may do' });
+  #told = new Told();
+  #status = h('p', { class: 'class-status' });
+  #bar = new Toolbar('Class', { class: 'class-bar' });
+  #locks = new Toolbar('What students may do', { class: 'class-locks' });
   #parts;
   #tiles;
+  #focused = null; // the section with the focus
 
   constructor(session, id) {
     const room = (this.room = new Classroom(session, id));
@@ -43,16 +38,25 @@ export class ClassPage {
     this.element = h(
       'div',
       { class: 'class-page' },
-      h('header', { class: 'class-head' }, h('h1', { text: 'Class' }), this.#status, this.#bar),
-      h('main', { class: 'class-main' }, this.#tiles.element, this.#told),
-      h('aside', { class: 'class-side', 'aria-label': 'Class details' }, this.#locks, this.#parts.map((each) => each.element)),
+      h(
+        'header',
+        { class: 'class-head' },
+        h('h1', { text: 'Class' }),
+        this.#status,
+        this.#bar.element,
+        h('a', { class: 'button', href: '#/', text: 'Back to the rooms' }),
+      ),
+      h('main', { class: 'class-main' }, this.#tiles.element, this.#told.element),
+      h('aside', { class: 'class-side', 'aria-label': 'Class details' }, this.#locks.element, this.#parts.map((each) => each.element)),
     );
     const update = soon(() => this.#update());
     room.on('changed', update);
-    room.on('told', (text) => (this.#told.textContent = text));
+    room.on('told', (text) => this.#told.say(text));
     room.on('entered', () => this.#begin(update));
     this.devices.on('changed', update);
+    this.element.addEventListener('focusin', ({ target }) => (this.#focused = target.closest('section')));
     this.#update();
+    document.title = 'Class – Chalkwire';
     window.classroom = this; // for whoever looks at it from the console, and the tests
   }
 
@@ -73,18 +77,30 @@ export class ClassPage {
     this.element.dataset.status = room.status;
     this.element.dataset.connection = room.connection.state;
     this.element.dataset.phase = room.state?.phase ?? '';
-    this.#set(this.#status, this.#says());
-    this.#drawBar();
-    this.#drawLocks();
+    const says = this.#says();
+    if (this.#status.textContent !== says) this.#status.textContent = says;
+    const had = document.activeElement;
+    this.#bar.draw(this.#actions());
+    this.#locks.draw(this.#rules());
     this.#tiles.update();
     for (const part of this.#parts) part.update();
+    this.#keepFocus(had);
+  }
+
+  /** What had the focus may be gone: then it goes to the heading of its section, and not to the top of the page. */
+  #keepFocus(had) {
+    const lost = had !== document.body && !had.checkVisibility();
+    const heading = this.#focused?.querySelector('h2');
+    if (!lost || !heading || document.activeElement.checkVisibility() && document.activeElement !== document.body) return;
+    heading.tabIndex = -1;
+    heading.focus();
   }
 
   #says() {
     const { room } = this;
-    if (room.connection.state !== 'connected') return 'Connecting…';
-    if (room.status === 'waiting') return 'You are in the lobby: a teacher lets you in.';
     if (room.status === 'refused') return room.reason;
+    if (room.connection.state !== 'connected') return room.state ? 'The connection is lost. Coming back…' : 'Connecting…';
+    if (room.status === 'waiting') return 'You are in the lobby: a teacher lets you in.';
     const { state } = room;
     if (!state) return 'Coming in…';
     const me = room.me.id;
@@ -97,60 +113,49 @@ export class ClassPage {
     }[state.phase];
   }
 
-  #set(element, text) {
-    if (element.textContent !== text) element.textContent = text;
-  }
-
-  #drawBar() {
+  #actions() {
     const { room, devices } = this;
     const { state } = room;
-    const wanted = [];
-    if (state && room.status === 'in') {
-      if (room.isStaff && state.phase === 'scheduled') wanted.push(['Start the class', () => room.do('start')]);
-      if (state.phase === 'live') {
-        for (const kind of ['microphone', 'camera', 'screen']) {
-          wanted.push([kind[0].toUpperCase() + kind.slice(1), () => devices.toggle(kind), devices.tracks.has(kind)]);
-        }
-        const up = room.me.id in state.hands;
-        wanted.push(['Raise hand', () => room.do(up ? 'lower_hand' : 'raise_hand'), up]);
-        for (const emoji of REACTIONS) wanted.push([emoji, () => room.call('react', { emoji })]);
-        if (room.isStaff) {
-          wanted.push(['Lock the class', () => room.do('lock', { on: !state.locked }), state.locked]);
-          wanted.push(['Lobby', () => room.do('lobby', { on: !state.lobby }), Boolean(state.lobby)]);
-          wanted.push(['Mute all', () => room.do(state.all_muted ? 'unmute_all' : 'mute_all'), state.all_muted]);
-          wanted.push(['End the class', () => room.do('end')]);
-        }
-      }
-    }
-    draw(this.#bar, wanted);
+    if (room.status === 'refused') return [{ label: 'Come in', work: () => room.enter() }];
+    if (!state || room.status !== 'in') return [];
+    if (state.phase === 'scheduled' && room.isStaff) return [{ label: 'Start the class', work: () => room.do('start') }];
+    if (state.phase !== 'live') return [];
+    const { mine } = room.queue;
+    return [
+      ...['microphone', 'camera', 'screen'].map((kind) => ({
+        label: kind[0].toUpperCase() + kind.slice(1),
+        work: () => devices.toggle(kind),
+        pressed: devices.tracks.has(kind),
+      })),
+      { label: 'Raise hand', work: () => room.do(mine ? 'lower_hand' : 'raise_hand'), pressed: mine },
+      ...Object.entries(REACTIONS).map(([emoji, name]) => ({ label: emoji, name, work: () => room.call('react', { emoji }) })),
+      ...(room.isStaff
+        ? [
+            { label: 'Lock the class', work: () => room.do('lock', { on: !state.locked }), pressed: state.locked },
+            { label: 'Lobby', work: () => room.do('lobby', { on: !state.lobby }), pressed: Boolean(state.lobby) },
+            { label: 'Mute all', work: () => room.do(state.all_muted ? 'unmute_all' : 'mute_all'), pressed: state.all_muted },
+            { label: 'End the class', work: () => this.#end() },
+          ]
+        : []),
+    ];
   }
 
-  #drawLocks() {
+  async #end() {
+    if (await confirmed('End the class for everybody?', 'End it')) await this.room.do('end');
+  }
+
+  #rules() {
     const { room } = this;
     const { state } = room;
-    const wanted = [];
-    if (state?.phase === 'live' && room.isStaff) {
-      for (const lock of ['microphone', 'camera', 'screen', 'chat', 'private_chat']) {
+    if (state?.phase !== 'live' || !room.isStaff) return [];
+    const { slow, private: alone } = state;
+    return [
+      ...LOCKS.map((lock) => {
         const on = lock in state.locks;
-        wanted.push([`Lock ${lock.replace('_', ' ')}`, () => room.do('set_lock', { lock, on: !on }), on]);
-      }
-      wanted.push(['Slow chat', () => room.do('chat_rules', { slow: state.slow ? 0 : 10, private: state.private }), state.slow > 0]);
-      wanted.push(['Chat to teachers only', () => room.do('chat_rules', { slow: state.slow, private: !state.private }), state.private]);
-    }
-    draw(this.#locks, wanted);
+        return { label: `Lock ${lock.replace('_', ' ')}`, work: () => room.do('set_lock', { lock, on: !on }), pressed: on };
+      }),
+      { label: 'Slow chat', work: () => room.do('chat_rules', { slow: slow ? 0 : 10, private: alone }), pressed: slow > 0 },
+      { label: 'Chat to teachers only', work: () => room.do('chat_rules', { slow, private: !alone }), pressed: alone },
+    ];
   }
-}
-
-/** Buttons ([label, what they do, whether they are pressed]); one that stays keeps its focus. */
-function draw(place, wanted) {
-  const old = new Map([...place.children].map((each) => [each.textContent, each]));
-  const elements = wanted.map(([label, work, pressed]) => {
-    const element = old.get(label) ?? button(label, () => attempt(element.work));
-    element.work = work;
-    if (pressed === undefined) element.removeAttribute('aria-pressed');
-    else element.setAttribute('aria-pressed', String(pressed));
-    return element;
-  });
-  const same = elements.length === place.children.length && elements.every((each, i) => place.children[i] === each);
-  if (!same) place.replaceChildren(...elements);
 }

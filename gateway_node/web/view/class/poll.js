@@ -1,50 +1,95 @@
-/** A question to everybody: asking it, answering it, and what came of it. */
+/** A question to everybody: answering it, and what came of it. */
 import { button } from '../button.js';
-import { h } from '../dom.js';
-import { attempt } from './page.js';
+import { h, name, reconcile } from '../dom.js';
+import { attempt } from '../toast.js';
+import { AskForm } from './ask.js';
 
 export class PollView {
   element;
-  #page;
-  #ask;
-  #poll = h('div', { class: 'class-poll' });
-  #shown = '';
+  #room;
+  #none = h('p', { class: 'quiet', text: 'Nothing has been asked.' });
+  #form;
+  #shown = h('div', { class: 'class-poll' });
+  #question = h('p', { class: 'class-question' });
+  #terms = h('p', { class: 'quiet' });
+  #answers = h('ul', { 'aria-label': 'Answers' });
+  #outcome = h('p', { class: 'class-outcome' });
+  #who = h('ul', { class: 'class-voters', 'aria-label': 'Who answered what' });
+  #more;
+  #close;
+  #options = []; // {answer, count, mark} of each
+  #drawn = '';
 
-  constructor(page) {
-    this.#page = page;
-    const question = h('input', { name: 'question', maxlength: 500, 'aria-label': 'Question', required: true });
-    const options = h('textarea', { name: 'options', rows: 3, 'aria-label': 'Answers, one a line', required: true });
-    this.#ask = h('form', { 'aria-label': 'Ask everybody' }, question, options, h('button', { class: 'button', text: 'Ask' }));
-    this.#ask.addEventListener('submit', (event) => {
-      event.preventDefault();
-      attempt(async () => {
-        const lines = options.value.split('\n').map((each) => each.trim()).filter(Boolean);
-        await page.room.call('poll', { question: question.value, options: lines });
-        this.#ask.reset();
-      });
-    });
-    this.element = h('section', { 'aria-label': 'Poll' }, h('h2', { text: 'Poll' }), this.#poll, this.#ask);
+  constructor({ room }) {
+    this.#room = room;
+    this.#form = new AskForm(room.poll).element;
+    this.#more = button('More answers', () => attempt(() => room.poll.moreVoters()));
+    this.#close = button('Close the poll', () => attempt(() => room.do('close_poll')));
+    this.#shown.append(this.#question, this.#terms, this.#answers, this.#outcome, this.#close, this.#who, this.#more);
+    this.element = h('section', { 'aria-label': 'Poll' }, h('h2', { text: 'Poll' }), this.#none, this.#shown, this.#form);
   }
 
   update() {
-    const { room } = this.#page;
-    const poll = room.state?.poll;
-    const open = poll && !poll.closed;
-    this.#ask.hidden = !room.isStaff || open || room.state?.phase !== 'live';
-    const counts = poll && room.votes?.poll_id === poll.id ? room.votes.counts : [];
-    const mine = poll && room.myVote?.poll === poll.id ? room.myVote.option : null;
-    const stamp = JSON.stringify([poll, counts, mine, room.isStaff]);
-    if (stamp === this.#shown) return;
-    this.#shown = stamp;
-    this.#poll.replaceChildren();
-    if (!poll) return;
-    const answers = poll.options.map((option, i) => {
-      const count = h('span', { class: 'class-count', text: `${counts[i] ?? 0}` });
-      if (!open || mine !== null || room.isStaff) return h('li', { class: i === mine ? 'is-mine' : '' }, option, ' ', count);
-      return h('li', {}, button(option, () => attempt(() => room.vote(i))), ' ', count);
-    });
-    this.#poll.append(h('p', { text: poll.question }), h('ul', { 'aria-label': 'Answers' }, answers));
-    if (open && room.isStaff) this.#poll.append(button('Close the poll', () => attempt(() => room.do('close_poll'))));
-    if (!open) this.#poll.append(h('p', { class: 'quiet', text: 'The poll is closed.' }));
+    const { poll, isStaff, state } = this.#room;
+    const { asked, open } = poll;
+    this.#form.hidden = !isStaff || open || state?.phase !== 'live';
+    this.#none.hidden = Boolean(asked) || !this.#form.hidden;
+    this.#shown.hidden = !asked;
+    this.#close.hidden = !open || !isStaff;
+    this.#close.textContent = asked?.points ? 'Close the quiz' : 'Close the poll';
+    this.#more.hidden = !poll.more;
+    if (asked) this.#draw(asked);
   }
+
+  #draw(asked) {
+    const { poll, isStaff } = this.#room;
+    const open = !asked.closed;
+    const stamp = `${asked.id} ${isStaff}`;
+    if (stamp !== this.#drawn) this.#begin(asked, isStaff);
+    this.#drawn = stamp;
+    set(this.#terms, terms(asked));
+    set(this.#outcome, [!open && `The ${asked.points ? 'quiz' : 'poll'} is closed.`, poll.outcome].filter(Boolean).join(' '));
+    const seen = isStaff || !open || poll.mine !== null; // the answers of others shall not be a hint
+    this.#options.forEach(({ answer, count, mark }, i) => {
+      if (!isStaff) {
+        answer.setAttribute('aria-pressed', String(i === poll.mine));
+        answer.setAttribute('aria-disabled', String(!open || poll.mine !== null));
+      }
+      set(count, seen ? ` ${poll.counts[i] ?? 0}` : '');
+      set(mark, [i === poll.correct && ' (right)', i === poll.mine && ' (your answer)'].filter(Boolean).join(''));
+    });
+    reconcile(
+      this.#who,
+      poll.voters.map(([user, who, option]) => ({
+        key: user,
+        stamp: `${who} ${option} ${poll.correct}`,
+        make: () => h('li', { 'data-user': user }, name(who), ': ', name(asked.options[option]), option === poll.correct && ' (right)'),
+      })),
+    );
+  }
+
+  /** Another question: what is pressed stays where it is from here on. */
+  #begin(asked, isStaff) {
+    set(this.#question, asked.question);
+    this.#options = asked.options.map((option, i) => ({
+      answer: isStaff ? name(option) : button(option, () => this.#choose(i)),
+      count: h('span', { class: 'class-count' }),
+      mark: h('span', { class: 'class-mark' }),
+    }));
+    this.#answers.replaceChildren(...this.#options.map(({ answer, count, mark }) => h('li', {}, answer, count, mark)));
+  }
+
+  #choose(option) {
+    const { poll } = this.#room;
+    if (poll.open && poll.mine === null) attempt(() => poll.vote(option));
+  }
+}
+
+function terms({ anonymous, points }) {
+  if (anonymous) return 'Anonymous: nobody sees who answers what.';
+  return points ? `The teachers see who answers what. ${points} ${points === 1 ? 'point' : 'points'}.` : 'The teachers see who answers what.';
+}
+
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
