@@ -11,6 +11,7 @@ from gateway_node.rpc import classes as class_methods
 from gateway_node.rpc.lms import progress as progress_methods
 from gateway_node.services.classes.classroom import Classrooms
 from gateway_node.services.classes.crier import Crier
+from gateway_node.services.classes.polls import Polls
 from gateway_node.services.classes.registry import LiveClasses
 from gateway_node.services.classes.timetable import Timetable
 from gateway_node.services.lms.activity import Activity
@@ -47,6 +48,7 @@ class LMS:
     timetable: Timetable
     live: LiveClasses
     classrooms: Classrooms
+    polls: Polls
     crier: Crier
 
     async def standing(self, user_id: UUID, course_id: UUID | None) -> Standing:
@@ -67,7 +69,7 @@ class LMS:
         """The RPC methods, by name."""
         return {
             **progress_methods.methods(self.progress, self.activity, self.standing),
-            **class_methods.methods(self.classrooms),
+            **class_methods.methods(self.classrooms, self.polls),
         }
 
     @property

@@ -39,6 +39,7 @@ from gateway_node.services.classes.door import ClassDoor
 from gateway_node.services.classes.ice import Ice
 from gateway_node.services.classes.janus import JanusClient
 from gateway_node.services.classes.media import JanusMedia, MediaBackend
+from gateway_node.services.classes.polls import Polls
 from gateway_node.services.classes.registry import LiveClasses
 from gateway_node.services.classes.servers import MediaServers
 from gateway_node.services.classes.timetable import Timetable
@@ -346,6 +347,7 @@ class Node:
                 ice=Ice(settings.media.ice_servers, settings.media.turn_secret or "", settings.media.turn_ttl),
                 media=self._media_server(live_classes),
             ),
+            Polls(live_classes, class_store, crier),
             crier,
         )
         limits_of_requests = Limits(Buckets(self._pipe), **settings.limits.model_dump())

@@ -14,13 +14,12 @@ from gateway_node.services.classes.classroom import (
     Classrooms,
     HandsPage,
     Joined,
-    NewPoll,
     Peer,
     PeoplePage,
-    PollResults,
 )
 from gateway_node.services.classes.ice import IceServers
 from gateway_node.services.classes.media import Description
+from gateway_node.services.classes.polls import NewPoll, PollResults, Polls
 from realtime.classroom.commands import AnyCommand, Track
 from realtime.core import RPC
 from realtime.interfaces import Identity
@@ -116,7 +115,7 @@ class Results(Struct):
     after: UUID | None = None
 
 
-def methods(classes: Classrooms) -> Mapping[str, RPC]:
+def methods(classes: Classrooms, polls: Polls) -> Mapping[str, RPC]:
     """Every method by its name."""
 
     async def join(identity: Identity, params: OneClass) -> Joined:
@@ -147,13 +146,13 @@ def methods(classes: Classrooms) -> Mapping[str, RPC]:
         )
 
     async def poll(identity: Identity, params: Ask) -> dict[str, UUID]:
-        return {"poll_id": await classes.poll(identity, params.class_id, params, params.id)}
+        return {"poll_id": await polls.ask(identity, params.class_id, params, params.id)}
 
     async def vote(identity: Identity, params: Vote) -> None:
-        await classes.vote(identity, params.class_id, params.poll_id, params.option)
+        await polls.vote(identity, params.class_id, params.poll_id, params.option)
 
     async def results(identity: Identity, params: Results) -> PollResults:
-        return await classes.results(identity, params.class_id, params.poll_id, params.after)
+        return await polls.results(identity, params.class_id, params.poll_id, params.after)
 
     async def ice(identity: Identity, params: OneClass) -> IceServers:
         return await classes.ice(identity, params.class_id)
