@@ -47,13 +47,14 @@ def explain(error: BaseException) -> str:
 def settings_of(statement_timeout: float, statement_cache_size: int) -> dict[str, str]:
     """What a connection asks of the server, as asyncpg's `server_settings`.
 
-    Nothing behind PgBouncer (`statement_cache_size` 0): it refuses start-up parameters that it does not know. There
-    the client's timeout works alone, or `ALTER ROLE … SET statement_timeout`.
+    Behind PgBouncer (`statement_cache_size` 0) the time zone alone: it refuses start-up parameters that it does not
+    know. There the client's timeout works alone, or `ALTER ROLE … SET statement_timeout`.
     """
+    utc = {"TimeZone": "UTC"}  # days of reports and times in mails are UTC's, whatever the server was set up with
     if statement_cache_size == 0:
-        return {}
+        return utc
     milliseconds = str(round(statement_timeout * 1000))
-    return {
+    return utc | {
         "application_name": "chalkwire",
         "statement_timeout": milliseconds,
         # A row's lock goes with its transaction: one that its client forgot must not hold a channel.

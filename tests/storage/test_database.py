@@ -36,7 +36,7 @@ async def test_a_statement_that_takes_too_long_is_ended(database_url: str) -> No
 
 @pytest.mark.integration
 async def test_a_wait_for_a_connection_is_bounded(database_url: str) -> None:
-    database = Database(database_url, pool_size=1, acquire_timeout=0.1)
+    database = Database(database_url, pool_size=1, acquire_timeout=1)
     async with database.acquire():
         with pytest.raises(DatabaseUnavailable, match="TimeoutError"):
             await database.fetchval("select 1")
@@ -92,7 +92,21 @@ async def test_a_server_that_is_not_there() -> None:
 
 
 @pytest.mark.integration
-async def test_without_a_statement_cache_the_server_is_asked_for_nothing(database_url: str) -> None:
+@pytest.mark.parametrize("statement_cache_size", [0, 100])
+async def test_times_are_utc_whatever_the_server_was_set_up_with(
+    database_url: str, connection: asyncpg.Connection[asyncpg.Record], statement_cache_size: int
+) -> None:
+    await connection.execute("alter role current_user set timezone = 'Asia/Tokyo'")
+    try:
+        database = Database(database_url, statement_cache_size=statement_cache_size)
+        assert await database.fetchval("select timestamptz '2026-01-01 00:00Z'::text") == "2026-01-01 00:00:00+00"
+        await database.close()
+    finally:
+        await connection.execute("alter role current_user reset timezone")
+
+
+@pytest.mark.integration
+async def test_without_a_statement_cache_the_server_is_asked_for_little(database_url: str) -> None:
     """As PgBouncer in transaction mode wants it."""
     database = Database(database_url, statement_cache_size=0)
     assert await database.fetchval("show application_name") == ""
