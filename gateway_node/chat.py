@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway_node.rpc import files as file_methods
 from gateway_node.rpc import messages as message_methods
@@ -21,7 +22,22 @@ from gateway_node.services.reactions import Reactions
 from gateway_node.services.reading import Reading
 from gateway_node.services.rooms import Rooms
 from gateway_node.services.search import Search
+from presence import Pipe
 from realtime.core import RPC
+from realtime.publisher import Publisher
+from storage.database import Database
+from storage.files import FileStore
+from storage.messages import MessageStore
+from storage.people import PeopleStore
+from storage.pins import PinStore
+from storage.reactions import ReactionStore
+from storage.reading import ReadingStore
+from storage.room_changes import RoomChanges
+from storage.rooms import RoomStore
+from storage.search import SearchStore
+
+if TYPE_CHECKING:
+    from config.sections import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +80,29 @@ class Chat:
         """Finish what was promised; the stores are still open."""
         for service in (self.files, self.people, self.reading, self.messages):
             await service.stop()
+
+
+def make_chat(
+    settings: Settings, *, database: Database, messages: MessageStore, pipe: Pipe, publisher: Publisher
+) -> Chat:
+    """`messages`: the store that `publisher` asks about, too."""
+    assert settings.token.hmac_secret, "made on the first start when not given"
+    reading = Reading(ReadingStore(database), pipe, publisher.push, settings.chat)
+    rooms = Rooms(RoomStore(database), RoomChanges(database), publisher, reading.ahead)
+    written = Messages(messages, rooms, publisher)
+    return Chat(
+        rooms,
+        written,
+        Reactions(ReactionStore(database, messages), written, publisher),
+        Pins(PinStore(database, messages), written, publisher),
+        Search(SearchStore(database), messages),
+        reading,
+        People(PeopleStore(database), pipe),
+        Files(
+            FileStore(database, settings.files.orphan_ttl),
+            settings.files,
+            settings.data_dir,
+            settings.token.hmac_secret,
+            sweeps="worker" in settings.roles,
+        ),
+    )

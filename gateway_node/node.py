@@ -18,7 +18,8 @@ from redis.asyncio import Redis
 from gateway_node import garbage, metrics
 from gateway_node.authoriser import ChannelAuthoriser
 from gateway_node.broker import BrokerMisconfigured, NatsBroker
-from gateway_node.chat import Chat
+from gateway_node.chat import make_chat
+from gateway_node.classes import make_classes
 from gateway_node.context import NodeContext
 from gateway_node.http.app import create_app
 from gateway_node.http.redirects import Shortcut, redirect_to
@@ -26,49 +27,19 @@ from gateway_node.http.services import Services, Shape
 from gateway_node.issuers import Issuers
 from gateway_node.limits import Buckets, Limits
 from gateway_node.links import make_links
-from gateway_node.lms import LMS
+from gateway_node.lms import make_lms
 from gateway_node.passwords import Passwords
 from gateway_node.post import Post
 from gateway_node.processes import StartError
 from gateway_node.retries import Digests
 from gateway_node.server import HTTPServer
 from gateway_node.services.accounts import Accounts
-from gateway_node.services.classes.classroom import Classrooms
-from gateway_node.services.classes.crier import Crier
-from gateway_node.services.classes.door import ClassDoor
-from gateway_node.services.classes.ice import Ice
-from gateway_node.services.classes.janus import JanusClient
-from gateway_node.services.classes.media import JanusMedia, MediaBackend
-from gateway_node.services.classes.polls import Polls
-from gateway_node.services.classes.registry import LiveClasses
-from gateway_node.services.classes.servers import MediaServers
-from gateway_node.services.classes.timetable import Timetable
-from gateway_node.services.files import Files
 from gateway_node.services.keys import Keys
-from gateway_node.services.lms.activity import Activity
-from gateway_node.services.lms.assignments import Assignments
-from gateway_node.services.lms.course_cache import CourseCache
-from gateway_node.services.lms.courses import Courses
-from gateway_node.services.lms.enrolments import Enrolments
-from gateway_node.services.lms.forums import Forums
-from gateway_node.services.lms.notifications import Notifications
-from gateway_node.services.lms.places import Places
-from gateway_node.services.lms.progress import Progress
-from gateway_node.services.lms.quizzes import Quizzes
-from gateway_node.services.lms.reports import Reports
-from gateway_node.services.lms.school import School
-from gateway_node.services.messages import Messages
 from gateway_node.services.messaging import Messaging, describe
-from gateway_node.services.people import People
-from gateway_node.services.pins import Pins
-from gateway_node.services.reactions import Reactions
-from gateway_node.services.reading import Reading
 from gateway_node.services.references import RoomReferences
-from gateway_node.services.rooms import Rooms
-from gateway_node.services.search import Search
 from gateway_node.services.shifts import Shifts
 from gateway_node.tokens import TokenVerifier
-from presence import Away, Pipe, RedisActivity, RedisMediaRooms, RedisPlaces, RedisPresence, Turns
+from presence import Away, Pipe, RedisPresence, Turns
 from realtime import codec, codes, membership
 from realtime.client import ClientConnection
 from realtime.core import ClientLimits, Core
@@ -82,28 +53,10 @@ from realtime.wheel import TimingWheel, WheelDriver
 from storage.blobs import BlobsMisconfigured
 from storage.database import Database, DatabaseUnavailable
 from storage.deliveries import DeliveryStore
-from storage.files import FileStore
 from storage.identities import IdentityStore
 from storage.keys import KeyStore
-from storage.lms.assignments import AssignmentStore
-from storage.lms.classes import ClassStore
-from storage.lms.courses import CourseStore
-from storage.lms.enrolments import EnrolmentStore
-from storage.lms.events import EventStore
-from storage.lms.forums import ForumStore
-from storage.lms.notifications import NotificationStore
-from storage.lms.progress import ProgressStore
-from storage.lms.quizzes import QuizStore
-from storage.lms.school import SchoolStore
 from storage.log import PostgresLog
 from storage.messages import MessageStore
-from storage.people import PeopleStore
-from storage.pins import PinStore
-from storage.reactions import ReactionStore
-from storage.reading import ReadingStore
-from storage.room_changes import RoomChanges
-from storage.rooms import RoomStore
-from storage.search import SearchStore
 from storage.sessions import SessionStore
 from storage.standing import StandingStore
 from storage.users import UserStore
@@ -229,19 +182,16 @@ class Node:
         self._publisher = Publisher(self._hub, self._message_log, self._broker, references)
         users, sessions = UserStore(self._database), SessionStore(self._database)
         self._sessions = sessions
-        rooms = RoomStore(self._database)
         namespaces = namespaces_of(settings)
-        class_store = ClassStore(self._database)
-        works = "worker" in settings.roles
-        live_classes = LiveClasses(
-            self._hub,
-            self._message_log,
-            self._publisher,
-            class_store,
-            Shifts(self._count_nodes) if works else None,
+        self._classes = make_classes(
+            settings,
+            hub=self._hub,
+            log=self._message_log,
+            publisher=self._publisher,
+            database=self._database,
+            pipe=self._pipe,
+            nodes=self._count_nodes,
         )
-        self._live_classes = live_classes
-        crier = Crier(self._publisher.push, class_store)
         self._tokens = TokenVerifier(
             settings.token.hmac_secret,
             settings.token.public_key or "",
@@ -266,7 +216,7 @@ class Node:
                 namespaces,
                 self._tokens,
                 StandingStore(self._database),
-                live_classes,
+                self._classes.live,
                 issuers=self._issuers,
                 allow_anonymous=settings.client.allow_anonymous,
             ),
@@ -277,27 +227,9 @@ class Node:
             observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
-        reading = Reading(ReadingStore(self._database), self._pipe, self._publisher.push, settings.chat)
-        room_service = Rooms(rooms, RoomChanges(self._database), self._publisher, reading.ahead)
-        message_service = Messages(messages, room_service, self._publisher)
-        self._chat = Chat(
-            room_service,
-            message_service,
-            Reactions(ReactionStore(self._database, messages), message_service, self._publisher),
-            Pins(PinStore(self._database, messages), message_service, self._publisher),
-            Search(SearchStore(self._database), messages),
-            reading,
-            People(PeopleStore(self._database), self._pipe),
-            Files(
-                FileStore(self._database, settings.files.orphan_ttl),
-                settings.files,
-                settings.data_dir,
-                settings.token.hmac_secret,
-                sweeps="worker" in settings.roles,
-            ),
+        self._chat = make_chat(
+            settings, database=self._database, messages=messages, pipe=self._pipe, publisher=self._publisher
         )
-        course_store, enrolment_store = CourseStore(self._database), EnrolmentStore(self._database)
-        events = EventStore(self._database)
         nodes = self._messaging.count_nodes
         self._post = Post.of(
             settings,
@@ -308,47 +240,17 @@ class Node:
             shifts=Shifts(nodes),
             ended=self._session_ended,
         )
-        course_cache, progress_store = CourseCache(self._redis, course_store), ProgressStore(self._database)
-        activity = Activity(RedisActivity(self._pipe), self._turns, progress_store, course_cache, self._publisher.push)
-        self._lms = LMS(
-            course_store,
-            Courses(
-                course_store,
-                enrolment_store,
-                course_cache,
-                self._publisher,
-                shifts=Shifts(nodes),
-                works="worker" in settings.roles,
-            ),
-            Enrolments(enrolment_store, self._publisher, activity, ClassDoor(live_classes, class_store)),
-            Assignments(AssignmentStore(self._database)),
-            Quizzes(QuizStore(self._database), Shifts(nodes), works="worker" in settings.roles),
-            Progress(progress_store, course_cache, Places(progress_store, RedisPlaces(self._pipe))),
-            activity,
-            Forums(ForumStore(self._database), self._publisher),
-            Notifications(
-                NotificationStore(self._database),
-                self._post.outbox,
-                events,
-                self._publisher,
-                Shifts(nodes),
-                ways=self._post.deliveries.ways,
-                works="worker" in settings.roles,
-            ),
-            Reports(events),
-            School(SchoolStore(self._database), self._messaging.disconnect),
-            Timetable(class_store, self._publisher, live_classes, has_media_server=bool(settings.media.janus_urls)),
-            live_classes,
-            Classrooms(
-                live_classes,
-                class_store,
-                self._publisher,
-                crier,
-                ice=Ice(settings.media.ice_servers, settings.media.turn_secret or "", settings.media.turn_ttl),
-                media=self._media_server(live_classes),
-            ),
-            Polls(live_classes, class_store, crier),
-            crier,
+        self._lms = make_lms(
+            settings,
+            database=self._database,
+            redis=self._redis,
+            pipe=self._pipe,
+            turns=self._turns,
+            publisher=self._publisher,
+            messaging=self._messaging,
+            post=self._post,
+            door=self._classes.door,
+            nodes=nodes,
         )
         limits_of_requests = Limits(Buckets(self._pipe), **settings.limits.model_dump())
         self._links = make_links(
@@ -364,20 +266,21 @@ class Node:
             nodes=nodes,
         )
         self._messaging.on_links = self._links.redirects.cache.forget_here
-        self.core.followed = live_classes
-        self._publisher.on_message = reading.wrote
+        self.core.followed = self._classes.live
+        self._publisher.on_message = self._chat.reading.wrote
         self._hub.on_tagged = lambda channel, publication: membership.act_on(
-            self._hub, channel, publication, live_classes.left_course
+            self._hub, channel, publication, self._classes.live.left_course
         )
         self.core.crowds.take_turns = self._take_turns
-        self.core.rpc = {**self._chat.methods(), **self._lms.methods()}
-        self.core.writes = self._chat.writes | self._lms.writes
+        self.core.rpc = {**self._chat.methods(), **self._lms.methods(), **self._classes.methods()}
+        self.core.writes = self._chat.writes | self._classes.writes
         self._snapshots = metrics.Snapshots(self._metrics, context.run_dir, collect=self._collect)
         app = create_app(
             Services(
                 messaging=self._messaging,
                 chat=self._chat,
                 lms=self._lms,
+                classes=self._classes,
                 links=self._links,
                 accounts=accounts,
                 keys=Keys(KeyStore(self._database)),
@@ -418,6 +321,7 @@ class Node:
         try:
             await self._chat.start()
             await self._lms.start()
+            await self._classes.start()
             await self._post.start()
             await self._links.start()
         except BlobsMisconfigured as error:
@@ -448,6 +352,7 @@ class Node:
         await self._post.stop()
         await self._issuers.stop()
         await self._links.stop()
+        await self._classes.stop()
         await self._lms.stop()
         await self._chat.stop()
         await self._message_log.close()
@@ -470,16 +375,6 @@ class Node:
                 assert isinstance(connection, ClientConnection)
                 connection.end(codes.SHUTDOWN)
             await asyncio.sleep(pause)
-
-    def _media_server(self, live: LiveClasses) -> MediaBackend | None:
-        media, secret = self._context.settings.media, self._context.settings.token.hmac_secret
-        if not media.janus_urls or "gateway" not in self._context.settings.roles:
-            return None
-        assert secret is not None
-        clients = {url: JanusClient(url, media.janus_secret or "") for url in media.janus_urls}
-        servers = MediaServers(clients, RedisMediaRooms(self._pipe))
-        push, push_here = self._publisher.push, self._publisher.push_here
-        return JanusMedia(servers, secret.encode(), push, push_here, live.followed)
 
     # --- what others tell --------------------------------------------------------------------------------------
 
@@ -504,7 +399,7 @@ class Node:
     def _died(self, channel: str, info: ClientInfo) -> None:
         """A connection of a dead node is out of a channel: told like any other leave."""
         if channel.startswith("class:"):
-            self._live_classes.died(channel, info.user)
+            self._classes.live.died(channel, info.user)
         present = self._hub.channels.get(channel)
         if present is not None and not present.announces:
             self._hub.on_crowd(channel)

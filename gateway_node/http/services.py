@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from litestar import Request
 
 from gateway_node.chat import Chat
+from gateway_node.classes import Classes
 from gateway_node.limits import Limits
 from gateway_node.links import ShortLinks
 from gateway_node.lms import LMS
@@ -106,6 +107,7 @@ class Services:
     messaging: Messaging
     chat: Chat
     lms: LMS
+    classes: Classes
     links: ShortLinks
     accounts: Accounts
     keys: Keys

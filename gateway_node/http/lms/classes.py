@@ -122,11 +122,11 @@ def _role(caller: Caller) -> Role:
 
 
 def _timetable(request: AnyRequest) -> Timetable:
-    return services_of(request).lms.timetable
+    return services_of(request).classes.timetable
 
 
 def _classrooms(request: AnyRequest) -> Classrooms:
-    return services_of(request).lms.classrooms
+    return services_of(request).classes.classrooms
 
 
 def router() -> Router:

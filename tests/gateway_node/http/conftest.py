@@ -115,6 +115,7 @@ def make_services(**changes: Any) -> Services:
         "messaging": RecordingMessaging(),
         "chat": None,
         "lms": None,
+        "classes": None,
         "links": None,
         "accounts": None,
         "keys": None,
