@@ -66,6 +66,20 @@ class Seat(NamedTuple):
     head: int
 
 
+class Inside(NamedTuple):
+    """Whose seats are in a class: up to the offset `through` everybody's (`None`: there is no lobby), beyond it the
+    staff's and those of `admitted`. `lost`: user and offset up to which theirs are none."""
+
+    through: int | None
+    admitted: frozenset[str]
+    lost: frozenset[tuple[str, int]]
+
+
+class SeatCounts(NamedTuple):
+    inside: int
+    waiting: int
+
+
 class Vote(NamedTuple):
     """`counts` is the answer that counts, `fresh` whether it is this one."""
 
@@ -159,6 +173,7 @@ class ClassStore:
         self._polls: Batches[UUID, StoredPoll | None] = Batches(self._fetch_polls)
         self._tallies: Batches[UUID, dict[int, int]] = Batches(self._fetch_tallies)
         self._own: Batches[tuple[UUID, UUID], int | None] = Batches(self._fetch_own)
+        self._counts: Batches[tuple[UUID, Inside], SeatCounts] = Batches(self._count_seats)
 
     # --- the class ---------------------------------------------------------------------------------------------
 
@@ -252,9 +267,9 @@ class ClassStore:
     async def staff(self, id: UUID, course_id: UUID) -> Sequence[UUID]:
         return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], id, course_id)]
 
-    async def count_seats(self, id: UUID) -> int:
-        found: int = await self._database.fetchval(_SQL["count_seats"], id)
-        return found
+    async def count_seats(self, id: UUID, inside: Inside) -> SeatCounts:
+        """How many are in the class, and how many wait."""
+        return await self._counts.ask((id, inside))
 
     # --- polls -------------------------------------------------------------------------------------------------
 
@@ -363,6 +378,15 @@ class ClassStore:
         for i, option in await self._run("own_votes", questions):
             answers[i - 1] = option
         return answers
+
+    async def _count_seats(self, questions: Sequence[tuple[UUID, Inside]]) -> Sequence[SeatCounts]:
+        counts = []
+        for id, (through, admitted, lost) in questions:  # one, or few: those who come to a class ask the same
+            users, offsets = [user for user, _ in lost], [offset for _, offset in lost]
+            row = await self._database.fetchrow(_SQL["count_seats"], id, through, list(admitted), users, offsets)
+            assert row is not None, "it counts"
+            counts.append(SeatCounts(row["inside"], row["waiting"]))
+        return counts
 
     async def _run(self, name: str, questions: Sequence[tuple[Any, ...]]) -> list[asyncpg.Record]:
         return await self._database.fetch(_SQL[name], *map(list, zip(*questions, strict=True)))

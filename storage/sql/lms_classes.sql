@@ -75,7 +75,20 @@ union
 select s.user_id from class_seats s join users u on u.id = s.user_id and u.role = 'admin' where s.class_id = $1
 
 -- name: count_seats
-select count(*) from class_seats where class_id = $1
+-- How many are in, and how many wait. Seats up to $2 are in (null: all), beyond it those of the staff and of $3. A seat that
+-- is lost, up to an offset ($4 and $5 are users and offsets), counts nowhere.
+select count(*) filter (where t.inside) as inside, count(*) filter (where not t.inside) as waiting
+from (
+    select $2::bigint is null or s."offset" <= $2 or s.user_id = any ($3::uuid[])
+        or coalesce(e.role in ('teacher', 'assistant'), false) or u.role = 'admin' as inside
+    from class_seats s join users u on u.id = s.user_id and u.disabled_at is null
+    join classes k on k.id = s.class_id
+    join courses c on c.id = k.course_id
+    left join enrollments e on e.course_id = k.course_id and e.user_id = s.user_id and e.status in ('active', 'completed')
+    left join unnest($4::uuid[], $5::bigint[]) as lost (user_id, "offset") on lost.user_id = s.user_id
+    where s.class_id = $1 and s."offset" > coalesce(lost."offset", 0)
+      and (u.role = 'admin' or e.role in ('teacher', 'assistant') or (e.role is not null and c.status <> 'draft'))
+) t
 
 -- name: add_poll
 insert into class_polls (id, class_id, question, options, correct, anonymous, points, asked_by)

@@ -216,16 +216,7 @@ async def test_seats_are_one_a_person_however_many_join_at_once(server: Server) 
 
 async def test_pages_of_people_have_everybody_once(server: Server) -> None:
     async with lesson(server, "ann") as (room, _, ann):
-        await execute(
-            server,
-            "with made as (insert into users (id, email, name, password_hash, role)"
-            " select gen_random_uuid(), gen_random_uuid() || '@x', 'p', 'x', 'student'"
-            " from generate_series(1, 450) returning id), enrolled as (insert into enrollments (user_id, course_id)"
-            ' select id, $2::text::uuid from made) insert into class_seats (class_id, user_id, "offset")'
-            " select $1::text::uuid, id, 2 from made",
-            room.id,
-            room.course["id"],
-        )
+        await seat(server, room, 450, 2)
         found: list[str] = []
         after = None
         while True:
@@ -237,6 +228,69 @@ async def test_pages_of_people_have_everybody_once(server: Server) -> None:
         assert (len(found), len(set(found))) == (452, 452)
         assert await ann.refusal("class.people", class_id=room.id, limit=201) == BAD
         assert await ann.refusal("class.people", class_id=str(uuid.uuid4())) == UNKNOWN
+
+
+async def test_who_is_in_and_who_waits_are_counted_beyond_a_page(server: Server) -> None:
+    """Whoever was thrown out, is banned, left the course or may not log in is neither."""
+    async with (
+        lesson(server, "ann", "ben", "cleo", "dan", assistant=True) as (room, teacher, ann, ben, cleo, dan, helper),
+        lesson(server, "eve") as (_, _, eve),
+    ):
+
+        async def counts() -> tuple[int, int]:
+            pages = [await teacher.rpc("class.people", class_id=room.id, waiting=each) for each in (False, True)]
+            return pages[0]["count"], pages[1]["count"]
+
+        assert await counts() == (6, 0)
+        await room.do(teacher, "kick", user=ann.id)
+        await room.do(teacher, "ban", user=ben.id)
+        ok(await teacher.http("DELETE", f"/v1/courses/{room.course['id']}/participants/{cleo.id}"), 204)
+        assert await counts() == (3, 0)
+        await room.do(teacher, "lobby")
+        await room.enter(ann)
+        await enrol(eve, room.course)
+        assert (await room.enter(eve))["status"] == "waiting"
+        assert await counts() == (3, 2)
+        await room.do(teacher, "kick", user=dan.id)
+        await room.do(teacher, "role", user=ann.id, role="assistant")
+        await room.do(teacher, "admit", user=eve.id)
+        assert await counts() == (4, 0)
+        await seat(server, room, 450, await offset_of(server, room))
+        assert await counts() == (4, 450)
+        found: list[str] = []
+        after = None
+        while True:
+            page = await teacher.rpc("class.people", class_id=room.id, waiting=True, after=after)
+            assert (page["count"], len(page["people"]) <= 200) == (450, True)
+            found += [each["user"] for each in page["people"]]
+            if not (after := page.get("next")):
+                break
+        assert (len(found), len(set(found))) == (450, 450)
+        await room.do(teacher, "admit_all")
+        assert await counts() == (454, 0)
+        assert (await helper.rpc("class.people", class_id=room.id))["count"] == 454
+
+
+async def offset_of(server: Server, room: Room) -> int:
+    """Of a seat that somebody takes now."""
+    rows = await execute(server, "select last_offset + 1 from channels where name = $1", room.channel)
+    return int(rows[0][0])
+
+
+async def seat(server: Server, room: Room, people: int, offset: int) -> None:
+    """Students of the course, with seats from that offset."""
+    await execute(
+        server,
+        "with made as (insert into users (id, email, name, password_hash, role)"
+        " select gen_random_uuid(), gen_random_uuid() || '@x', 'p', 'x', 'student'"
+        " from generate_series(1, $3) returning id), enrolled as (insert into enrollments (user_id, course_id)"
+        ' select id, $2::text::uuid from made) insert into class_seats (class_id, user_id, "offset")'
+        " select $1::text::uuid, id, $4 from made",
+        room.id,
+        room.course["id"],
+        people,
+        offset,
+    )
 
 
 async def test_the_queue_of_hands_is_read_in_pages(server: Server) -> None:

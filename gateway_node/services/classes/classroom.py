@@ -35,11 +35,12 @@ from realtime.interfaces import Identity
 from realtime.membership import personal_channel
 from realtime.namespaces import BUILT_IN
 from realtime.publisher import Publisher
-from storage.lms.classes import ClassStore, Seated
+from storage.lms.classes import ClassStore, Inside, Seated
 
 MAX_PAGE = 200  # people in one answer
 MAX_SIGNAL = 32_768  # bytes: an offer for a camera, a screen and sound has 10,000
 MAX_WHISPER = 4000  # characters
+_ALL = 2**63 - 1  # offsets
 
 Peer = Annotated[str, Meta(min_length=1, max_length=64)]
 _encode = msgspec.json.Encoder().encode
@@ -163,6 +164,7 @@ class Classrooms:
         since = _since(state) if waiting else 0
         if waiting and not state.lobby:
             return PeoplePage([], 0)
+        counts = await asked(self._store.count_seats(id, _inside(state)))
         found = await asked(self._store.seats(id, since=since, after=moment, limit=limit + 1))
         for each in found[:limit]:
             last = each
@@ -175,8 +177,7 @@ class Classrooms:
         following = ""
         if last is not None and len(found) > limit:
             following = bookmark_at(last.taken_at, last.user_id)
-        count = len(page) if waiting else await asked(self._store.count_seats(id))
-        return PeoplePage(page, count, following)
+        return PeoplePage(page, counts.waiting if waiting else counts.inside, following)
 
     async def hands(self, identity: Identity, id: UUID, *, after: int = 0, limit: int = MAX_PAGE) -> HandsPage:
         """The queue of hands from its beginning, or from behind the one that was raised at `after`."""
@@ -323,6 +324,17 @@ class Classrooms:
         if not follower.has(identity.user):
             raise codes.PERMISSION_DENIED.saying("subscribe to the class first")
         return follower
+
+
+def _inside(present: state.Classroom) -> Inside:
+    """Whose seats `Classroom.is_in` takes for one in the class. (Those that come while it is locked are given up.)"""
+    assistants = (user for user, role in present.roles.items() if role == "assistant")
+    lost = {**present.kicked, **dict.fromkeys(present.banned, _ALL)}
+    return Inside(
+        max(present.lobby, present.admitted_through) if present.lobby else None,
+        frozenset((*present.admitted, *assistants)),
+        frozenset(lost.items()),
+    )
 
 
 def _since(present: state.Classroom) -> int:
