@@ -289,9 +289,10 @@ class ClassStore:
         """`None`: there is no such poll."""
         return await self._votes.ask((poll_id, user_id, option))
 
-    async def counts(self, class_id: UUID, poll_id: UUID, user_id: UUID, option: int) -> bool:
-        """Whether that is the user's answer that counts."""
-        found: bool = await self._database.fetchval(_SQL["counts"], class_id, poll_id, user_id, option)
+    async def counts(self, class_id: UUID, poll_id: UUID, user_id: UUID, option: int, closed: int) -> bool:
+        """Whether that is the user's answer that counts. `closed`: the offset of the poll's end, where its row does not
+        have it yet (0: nobody knows)."""
+        found: bool = await self._database.fetchval(_SQL["counts"], class_id, poll_id, user_id, option, closed)
         return found
 
     async def take_back(self, poll_id: UUID, user_id: UUID) -> None:

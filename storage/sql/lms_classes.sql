@@ -110,7 +110,7 @@ select i, counts, fresh, head from cast_votes($1, $2, $3)
 -- name: counts
 select exists (
     select from class_votes v join class_polls p on p.id = v.poll_id
-    where p.class_id = $1 and p.id = $2 and v.user_id = $3 and v.option = $4 and v."offset" < p.closed
+    where p.class_id = $1 and p.id = $2 and v.user_id = $3 and v.option = $4 and v."offset" < coalesce(p.closed, $5)
 )
 
 -- name: take_back

@@ -351,6 +351,24 @@ async def grades(teacher: Person, room: Room, poll: str, most: int) -> dict[str,
             await asyncio.sleep(0.05)
 
 
+async def test_a_vote_counts_again_though_the_end_of_its_poll_is_not_written_yet(server: Server) -> None:
+    """Nodes write it a moment after they hear it, and some die in between."""
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        asked = {"question": "2 + 2?", "options": ["3", "4"]}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        vote = {"class_id": room.id, "poll_id": poll}
+        await ann.rpc("class.vote", option=1, **vote)
+        await room.do(teacher, "close_poll")
+        closed = "select from class_polls where id = $1::text::uuid and closed is not null"
+        async with asyncio.timeout(10):
+            while not await execute(server, closed, poll):
+                await asyncio.sleep(0.05)
+        await execute(server, "update class_polls set closed = null where id = $1::text::uuid", poll)
+        await ann.rpc("class.vote", option=1, **vote)  # its answer was lost
+        assert await ann.refusal("class.vote", option=0, **vote) == CONFLICT
+        assert await ben.refusal("class.vote", option=1, **vote) == CONFLICT
+
+
 async def test_an_anonymous_poll_names_nobody(server: Server) -> None:
     async with lesson(server, "ann") as (room, teacher, ann):
         asked = {"question": "Too fast?", "options": ["yes", "no"]}

@@ -103,7 +103,9 @@ class Polls:
             await reached(follower.refresh())
             poll = self._open_poll(follower, poll_id)
         if poll is None:
-            if 0 <= option < MAX_OPTIONS and await asked(self._store.counts(id, poll_id, user_id, option)):
+            last = follower.state.poll
+            closed = last.closed if last is not None and last.id == str(poll_id) else 0
+            if 0 <= option < MAX_OPTIONS and await asked(self._store.counts(id, poll_id, user_id, option, closed)):
                 return
             raise codes.CONFLICT.saying("no such poll is open")
         if not 0 <= option < len(poll.options):
