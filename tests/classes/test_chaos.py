@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -104,6 +107,43 @@ async def test_each_accepted_command_counts_once_whatever_dies(private_server: S
         assert all(list(each["hands"].items()) == list(states[0]["hands"].items()) for each in states)
         for person in (teacher, *students):
             assert not person.device.subscriptions[room.channel].faults
+
+
+async def test_what_is_passing_goes_on_while_postgresql_says_nothing(private_server: Server) -> None:
+    """I5: reactions, and signals to whoever sends, on both nodes; what is kept is refused for the time being."""
+    server = private_server
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        assert teacher.node != ann.node
+        await room.do(teacher, "publish", peer="page", tracks=["camera"])
+        await room.seen(ann, lambda state: state["sending"])
+        signal = {"class_id": room.id, "peer": "p"}
+        with hanging(server):
+            await ann.rpc("class.react", class_id=room.id, emoji="👍")
+            await ann.rpc("class.signal", to=teacher.id, data={"sdp": "v=0"}, **signal)
+            await teacher.rpc("class.signal", to=ben.id, data={"sdp": "v=0"}, **signal)
+            for each in (teacher, ben):
+                await each.hears(each.channel, type="class_signal")
+                await each.hears(room.channel, type="reactions", counts={"👍": 1})
+            with pytest.raises(Refused) as refused:
+                await room.say(ben, "Are you there?")
+            assert refused.value.temporary
+        for person in (teacher, ann, ben):
+            assert person.device.subscriptions[room.channel].live
+            assert person.device.connects == 1
+
+
+@contextmanager
+def hanging(server: Server) -> Iterator[None]:
+    """PostgreSQL keeps its connections and answers nothing for the block."""
+    pid = int((server.data_dir / "postgres.pid").read_text().split()[0])
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    for each in pids:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in pids:
+            os.kill(each, signal.SIGCONT)
 
 
 async def test_a_sender_who_is_gone_makes_place(private_server: Server) -> None:

@@ -230,7 +230,7 @@ class Classrooms:
 
     async def react(self, identity: Identity, id: UUID, emoji: str) -> None:
         check_emoji(emoji)
-        await self._insiders.find(identity, id, live=True)
+        await self._insiders.here(identity, id)
         self._crier.react(id, emoji)
 
     async def whisper(self, identity: Identity, id: UUID, to: str | None, content: str, key: UUID | None) -> None:
@@ -278,9 +278,10 @@ class Classrooms:
         the two has been allowed to send."""
         if len(bytes(data)) > MAX_SIGNAL:
             raise codes.LIMIT_EXCEEDED.saying(f"a signal has at most {MAX_SIGNAL} bytes")
-        follower, _ = await self._insiders.find(identity, id, live=True)
-        await self._insiders.other(follower, to)
+        follower = await self._insiders.here(identity, id)
         sending = follower.state.sending
+        if to not in sending and not follower.has(to):
+            await self._insiders.other(follower, to)
         if identity.user not in sending and to not in sending:
             await reached(follower.refresh())
             if identity.user not in follower.state.sending and to not in follower.state.sending:

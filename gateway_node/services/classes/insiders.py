@@ -34,6 +34,17 @@ class Insiders:
             await self.hold_against(follower, follower.check_live)
         return follower, standing
 
+    async def here(self, identity: Identity, id: UUID) -> ClassFollower:
+        """A class that goes on, for whoever is in it. Of those who are subscribed on this node PostgreSQL is asked
+        nothing, as who is taken out is unsubscribed: what is passing goes on while it is away. Raises what `find` does.
+        """
+        follower = await self._live.get(id)
+        if follower.has(identity.user):
+            await self.hold_against(follower, follower.check_live)
+        else:
+            await self.find(identity, id, live=True)
+        return follower
+
     async def other(self, follower: ClassFollower, user: str) -> ClassStanding:
         """Somebody else in the class. Raises error 1002."""
         try:
