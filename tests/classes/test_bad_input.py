@@ -252,6 +252,20 @@ async def test_an_offer_is_held_against_the_class_before_janus_hears_of_it(
     assert refused.value.code == DENIED
 
 
+async def test_what_janus_cannot_read_comes_back_cut() -> None:
+    """It says each line again that is at fault: 30 KB for 30 KB, and into whatever notes the error."""
+    janus = Handles()
+
+    async def refuse(*_: Any) -> Any:
+        raise JanusRefused(465, "Invalid line: " + "x" * 30_000)
+
+    janus.message = refuse  # type: ignore[assignment,method-assign]
+    page = Page(UUID(int=1), "ann", "page")
+    with pytest.raises(codes.CommandError, match="465: Invalid line: xxx") as refused:
+        await media_of(janus).publish(class_of(ann=("camera",)), page, Description("offer", SDP, {"0": "camera"}))
+    assert (refused.value.code, len(refused.value.message) < 300) == (BAD, True)
+
+
 async def test_of_two_offers_at_once_one_stays_and_can_be_muted() -> None:
     janus, follower = Handles(), class_of(ann=("microphone",))
     backend, page = media_of(janus), Page(UUID(int=1), "ann", "page")

@@ -29,6 +29,7 @@ from realtime.classroom.fold import Verdict
 from storage.lms.classes import class_channel
 
 MAX_SDP = 32_768  # bytes: a camera, a screen and sound take 10,000
+MAX_REASON = 200  # characters: Janus says again each line that it cannot read, however long
 GRACE = 15.0  # s that the media of somebody who is gone are kept: they may be back
 MAX_WATCHED = 4 * PUBLISHERS["janus"]  # by one person: each is a handle of Janus, and names of pages are made up
 BITRATE = 1_200_000  # bit/s of one sender
@@ -387,7 +388,7 @@ def _trouble() -> Iterator[None]:
     except JanusRefused as error:
         if error.code in (NO_SUCH_ROOM, NO_SUCH_FEED):
             raise codes.CONFLICT.saying("nothing comes yet") from None
-        raise codes.BAD_REQUEST.saying(f"the media server refused it: {error}") from None
+        raise codes.BAD_REQUEST.saying(f"the media server refused it: {str(error)[:MAX_REASON]}") from None
 
 
 def _check(description: Description) -> None:
