@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import time
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,16 +25,22 @@ from realtime.classroom.state import Classroom, Sending
 from tests.chat.conftest import SETTINGS
 from tests.classes.room import lesson
 from tests.invariants.rawclient import Lost, Refused
+from tests.lms.school import enrol
 from tests.stack import short_folder
 
 DENIED, LIMITED, BAD, AWAY, TOO_MANY, CONFLICT = 103, 106, 107, 108, 111, 1003
 LIMITS = {"CLIENT__PUBLISHES_PER_SECOND": "20", "CLIENT__COMMANDS_PER_SECOND": "100"}
+TURN = {
+    "MEDIA__ICE_SERVERS": "stun:s.test,turn:t.test:3478",
+    "MEDIA__TURN_SECRET": "north-wind-and-sun",
+    "MEDIA__TURN_TTL": "600",
+}
 
 
 @pytest.fixture(scope="module")
 def limited_server() -> Iterator[Server]:
-    """With the limits on clients that it has in real life."""
-    with short_folder() as folder, Server(folder / "data", nodes=2, settings=SETTINGS | LIMITS) as running:
+    """With the limits on clients that it has in real life, and a TURN server."""
+    with short_folder() as folder, Server(folder / "data", nodes=2, settings=SETTINGS | LIMITS | TURN) as running:
         yield running
 
 
@@ -59,6 +68,24 @@ async def test_a_flood_of_commands_ends_its_connection(limited_server: Server) -
         await room.do(ben, "raise_hand")
         state = await room.seen(teacher, lambda state: state["hands"])
         assert (list(state["hands"]), state["phase"]) == ([ben.id], "live")
+
+
+@pytest.mark.integration
+async def test_turn_credentials_are_for_who_is_in_and_end(limited_server: Server) -> None:
+    async with lesson(limited_server, "ann") as (room, teacher, ann), lesson(limited_server, "eve") as (_, _, eve):
+        before = time.time()
+        stun, turn = (await ann.rpc("class.ice", class_id=room.id))["servers"]
+        assert stun == {"urls": ["stun:s.test"]}
+        expiry, _, user = turn["username"].partition(":")
+        assert (user, before + 599 <= int(expiry) <= time.time() + 600) == (ann.id, True)
+        expected = hmac.digest(b"north-wind-and-sun", turn["username"].encode(), "sha1")
+        assert (turn["urls"], turn["credential"]) == (["turn:t.test:3478"], b64encode(expected).decode())
+        assert await eve.refusal("class.ice", class_id=room.id) == 102
+        await enrol(eve, room.course)
+        assert await eve.refusal("class.ice", class_id=room.id) == DENIED
+        await room.do(teacher, "lobby")
+        assert (await room.enter(eve))["status"] == "waiting"
+        assert await eve.refusal("class.ice", class_id=room.id) == DENIED
 
 
 @pytest.mark.integration

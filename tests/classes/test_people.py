@@ -169,6 +169,42 @@ async def test_who_comes_late_or_comes_back_sees_what_is(server: Server) -> None
             assert not device.subscriptions[room.channel].faults
 
 
+async def test_whoever_comes_in_the_middle_of_everything_misses_nothing(server: Server) -> None:
+    """Commands come from both nodes: what a page makes of its snapshot and of what follows is what everybody has."""
+    async with lesson(server, "ann", "ben", "cleo") as (room, teacher, ann, ben, cleo):
+        devices = [person.device for person in (teacher, ann, ben, cleo)]
+        done = asyncio.Event()
+
+        async def fidget(person: Person) -> None:
+            while not done.is_set():
+                await room.do(person, "raise_hand")
+                await room.do(person, "lower_hand")
+
+        async def rule() -> None:
+            on = True
+            while not done.is_set():
+                await room.do(teacher, "mute" if on else "unmute", user=ann.id)
+                await room.do(teacher, "set_lock", lock="screen", on=on)
+                on = not on
+
+        work = [asyncio.create_task(each) for each in (rule(), fidget(ann), fidget(ben))]
+        for _ in range(8):
+            for node in (0, 1):
+                devices.append(await cleo.another_device(node))
+                await room.enter(cleo, devices[-1])
+            await devices[-2].cut_and_return()
+        done.set()
+        await asyncio.gather(*work)
+        await room.do(ben, "raise_hand")
+        await room.do(ann, "raise_hand")
+        await room.do(teacher, "lock")
+        states = [await room.seen(device, lambda state: state["locked"]) for device in devices]
+        for device, state in zip(devices, states, strict=True):
+            assert list(state["hands"]) == [ben.id, ann.id]
+            assert state | {"offset": 0} == states[0] | {"offset": 0}
+            assert not device.subscriptions[room.channel].faults
+
+
 async def test_a_role_is_given_and_taken(server: Server) -> None:
     async with lesson(server, "ann", assistant=True) as (room, teacher, ann, helper):
         await room.do(teacher, "set_lock", lock="camera")

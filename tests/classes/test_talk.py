@@ -460,6 +460,49 @@ async def test_who_was_there_and_for_how_long(server: Server) -> None:
         }
 
 
+async def test_everybody_is_on_the_lists_of_a_big_class(server: Server) -> None:
+    """Who answered what, who was there, and in how many classes: in pages, and whole as CSV."""
+    async with lesson(server, "ann") as (room, teacher, ann):
+        asked = {"question": "?", "options": ["a", "b"], "anonymous": False}
+        poll = (await teacher.rpc("class.poll", class_id=room.id, **asked))["poll_id"]
+        await execute(
+            server,
+            "with made as (insert into users (id, email, name, password_hash, role)"
+            " select gen_random_uuid(), gen_random_uuid() || '@x', 'p', 'x', 'student'"
+            " from generate_series(1, 1100) returning id), enrolled as (insert into enrollments (user_id, course_id)"
+            " select id, $3::text::uuid from made), present as (insert into class_attendance (class_id, user_id)"
+            " select $2::text::uuid, id from made) insert into class_votes (poll_id, user_id, option)"
+            " select $1::text::uuid, id, 1 from made",
+            poll,
+            room.id,
+            room.course["id"],
+        )
+        await ann.rpc("class.vote", class_id=room.id, poll_id=poll, option=0)
+        await noted(server, room, 1102)
+        voters: list[str] = []
+        after = None
+        while True:
+            page = await teacher.rpc("class.results", class_id=room.id, poll_id=poll, after=after)
+            assert (page["counts"], page["total"], len(page["votes"]) <= 200) == ([1, 1100], 1101, True)
+            voters += [each[0] for each in page["votes"]]
+            if not (after := page.get("next")):
+                break
+        assert (len(voters), len(set(voters))) == (1101, 1101)
+        for path, people in ((room.path, {teacher.id, *voters}), (f"/v1/courses/{room.course['id']}", set(voters))):
+            found: list[str] = []
+            query = ""
+            while True:
+                listed = ok(await teacher.http("GET", f"{path}/attendance{query}"))
+                found += [each["user_id"] for each in listed["attendance"]]
+                if "next" not in listed:
+                    break
+                query = f"?after={listed['next']}"
+            assert (len(found), set(found)) == (len(people), people)
+        table = await teacher.http("GET", f"{room.path}/attendance.csv")
+        rows = list(csv.DictReader(io.StringIO(table.content.decode())))
+        assert (len(rows), {each["user"] for each in rows}) == (1102, {teacher.id, *voters})
+
+
 async def back_by(server: Server, room: Room, person: Person, seconds: int) -> None:
     """Move what is known of somebody into the past."""
     await execute(
