@@ -30,6 +30,21 @@ async def test_whoever_is_no_assistant_any_more_waits_in_the_lobby(visitors: Vis
     await scenarios.wait_in_the_lobby(visitors, server, "p2p")
 
 
+async def test_one_is_unmuted_when_all_are_muted(visitors: Visitors, server: Server) -> None:
+    async with school(server, "teacher", "ann", "ben") as people:
+        _, (teacher, ann, ben) = await three(visitors, server, people)
+        await begin(teacher, ann, ben)
+        await teacher.press("Mute all")
+        await teacher.press("Unmute ann")
+        await expect(teacher.button("Mute ann")).to_be_visible()
+        await expect(teacher.button("Unmute ben")).to_be_visible()
+        await ann.press("Microphone")
+        for each in (teacher, ben):
+            await each.gets(ann, "microphone")
+        await ben.press("Microphone")
+        await expect(ben.page.get_by_text("the microphone is not yours to send now")).to_be_visible()
+
+
 async def test_a_page_that_does_not_obey_is_not_shown(visitors: Visitors, server: Server) -> None:
     """Ann's page goes on sending whatever the class says: the others take no more of it than she may send."""
     async with school(server, "teacher", "ann", "ben") as people:

@@ -74,6 +74,13 @@ export class Classroom extends Emitter {
 
   roleOf = (user, role) => (['teacher', 'assistant'].includes(role) ? role : (this.state?.roles[user] ?? role));
 
+  /** Whether the staff would have to unmute somebody: by themselves, or as an exception when all are muted. */
+  isMuted(user, role) {
+    const state = this.state;
+    const withAll = state?.all_muted && !state.unmuted[user] && this.roleOf(user, role) === 'student';
+    return Boolean(state?.muted[user] || withAll);
+  }
+
   name(user) {
     const state = this.state;
     return user === this.me.id

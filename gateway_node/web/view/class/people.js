@@ -42,7 +42,7 @@ export class People {
       this.#list,
       [...room.people].map(([user, { name: who, role }]) => {
         const present = room.roleOf(user, role);
-        const muted = Boolean(room.state?.muted[user]);
+        const muted = room.isMuted(user, role);
         return {
           key: user,
           stamp: [who, present, muted, room.isStaff].join(' '),
