@@ -117,7 +117,7 @@ async def test_what_is_passing_goes_on_while_postgresql_says_nothing(private_ser
         await room.do(teacher, "publish", peer="page", tracks=["camera"])
         await room.seen(ann, lambda state: state["sending"])
         signal = {"class_id": room.id, "peer": "p"}
-        with hanging(server):
+        with hanging(server, "postgres"):
             await ann.rpc("class.react", class_id=room.id, emoji="👍")
             await ann.rpc("class.signal", to=teacher.id, data={"sdp": "v=0"}, **signal)
             await teacher.rpc("class.signal", to=ben.id, data={"sdp": "v=0"}, **signal)
@@ -132,10 +132,25 @@ async def test_what_is_passing_goes_on_while_postgresql_says_nothing(private_ser
             assert person.device.connects == 1
 
 
+async def test_a_kick_is_heard_on_every_node_while_nats_says_nothing(private_server: Server) -> None:
+    """I7: from the log, by the sweep; what is said meanwhile is heard, too."""
+    server = private_server
+    async with lesson(server, "ann", "ben", "cleo") as (room, teacher, ann, _, cleo):
+        assert (teacher.node != ann.node, teacher.node != cleo.node) == (True, True)
+        await room.do(ann, "publish", peer="page", tracks=["camera"])
+        await room.seen(teacher, lambda state: state["sending"])
+        with hanging(server, "nats"):
+            await room.do(teacher, "kick", user=ann.id)
+            await ann.device.is_out(room.channel)
+            await room.seen(cleo, lambda state: not state["sending"])
+            await room.say(teacher, "She is out")
+            await cleo.hears(room.channel, content="She is out")
+
+
 @contextmanager
-def hanging(server: Server) -> Iterator[None]:
-    """PostgreSQL keeps its connections and answers nothing for the block."""
-    pid = int((server.data_dir / "postgres.pid").read_text().split()[0])
+def hanging(server: Server, name: str) -> Iterator[None]:
+    """A store keeps its connections and answers nothing for the block."""
+    pid = int((server.data_dir / f"{name}.pid").read_text().split()[0])
     pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
     for each in pids:
         os.kill(each, signal.SIGSTOP)

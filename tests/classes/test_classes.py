@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
+from config.embedded import read_urls
+from gateway_node.services.classes.registry import LiveClasses
 from loadtest.server import Server
-from realtime.classroom.commands import Schedule, Start
+from realtime.classroom.commands import Logged, Schedule, Start
+from storage.database import Database
+from storage.lms.classes import ClassStore
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson, log_as_server, scheduled, times
+from tests.classes.room import Room, lesson, log_as_server, scheduled, times, write_log
 from tests.invariants.rawclient import Refused
 from tests.lms.school import enrol, execute, ok, published_course, school
 
@@ -172,6 +176,39 @@ async def test_no_class_is_started_in_an_archived_course(server: Server) -> None
         assert await planned.refusal(teacher, "start") == CONFLICT
         assert (await teacher.http("POST", f"{planned.path}/commands", {"do": "start"})).status == 409
         await live.do(teacher, "end")
+
+
+async def test_a_class_that_nobody_ended_is_ended_hours_after_its_time(server: Server) -> None:
+    """Of those that go on; by a command of the server, which the fold takes from nobody else outside."""
+    async with (
+        lesson(server) as (late, teacher),
+        lesson(server) as (young, other),
+        school(server, "teacher") as (third,),
+    ):
+        never = await scheduled(third, await published_course(third))
+        for room, person in ((late, teacher), (young, other)):
+            async with asyncio.timeout(10):
+                while "started_at" not in ok(await person.http("GET", room.path)):
+                    await asyncio.sleep(0.05)
+        back = (
+            "update classes set starts_at = starts_at - $2::interval, ends_at = ends_at - $2::interval"
+            " where id = $1::text::uuid"
+        )
+        for room, hours in ((late, 6), (young, 3), (never, 6)):  # of one hour each: over for 5, 2 and 5
+            await execute(server, back, room.id, timedelta(hours=hours))
+        database = Database(str(read_urls(server.data_dir).database))
+        live = LiveClasses(None, None, None, ClassStore(database))  # type: ignore[arg-type]
+        logged: dict[str, Logged] = {}
+
+        async def log(id: UUID, command: Logged) -> None:
+            logged[str(id)] = command
+
+        live.log_command = log  # type: ignore[assignment,method-assign]
+        await live.end_overdue()
+        await database.close()
+        assert (late.id in logged, young.id in logged, never.id in logged) == (True, False, False)
+        await write_log(server, late, logged[late.id])
+        await ended(teacher, late)
 
 
 async def test_of_two_who_call_the_next_at_once_one_does(server: Server) -> None:
