@@ -132,6 +132,7 @@ async def test_who_is_added_while_connecting_is_in_the_room(server: Server) -> N
             await adding
             for room in rooms:
                 await device.is_in(room)
+            await ann.device.is_in(rooms[-1])
             await ann.say(made, "welcome")
             await device.hears(rooms[-1], content="welcome")
             assert all(given.faults == [] for given in device.given.values())

@@ -248,7 +248,7 @@ async def test_ten_thousand_subscriptions_survive_a_restart(nats: EmbeddedStack)
     async with node(url) as here, node(url) as there:
         channels = [f"room:{number}" for number in range(10_000)]
         for start in range(0, len(channels), 2000):
-            await asyncio.gather(*(here.broker.subscribe(each) for each in channels[start : start + 2000]))
+            await here.broker.subscribe(*channels[start : start + 2000])
         assert here.reconnects == 0
         nats.stop_one("nats")
         await until(lambda: not here.broker.connected and not there.broker.connected)

@@ -35,8 +35,9 @@ from loadtest.server import Server
 SECRET = "a secret of at least thirty-two characters"
 TOKENS = wire.Tokens(secret=SECRET)
 START = """
-import sys
+import signal, sys
 from loadtest.remote.agent import AgentFailed, run_agent
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs are begun without
 try:
     run_agent(sys.argv[1], name=sys.argv[2], workers=2, say=lambda sentence: print(sentence, flush=True))
 except AgentFailed as error:
