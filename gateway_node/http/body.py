@@ -46,6 +46,8 @@ class CheckedRequest(Request[Any, Any, Any]):
         try:
             return msgspec.json.decode(body, type=field.annotation)
         except msgspec.ValidationError as error:
-            raise Unprocessable("the body is not what this operation takes", extra=[trouble(error)]) from None
+            raise Unprocessable(
+                "the body is not what this operation takes", extra=[trouble(error, field.annotation)]
+            ) from None
         except msgspec.DecodeError as error:  # a number beyond 64 bits, half a surrogate pair
             raise ClientException(f"the body is not JSON: {error}") from None

@@ -221,7 +221,7 @@ def _line(raw: Raw) -> NewLinkFields | codes.CommandError:
     try:
         return msgspec.json.decode(raw, type=NewLinkFields)
     except msgspec.ValidationError as error:
-        pointer, detail = locate(error)
+        pointer, detail = locate(error, NewLinkFields)
         return codes.BAD_REQUEST.at(pointer, detail)
     except msgspec.DecodeError as error:
         return codes.BAD_REQUEST.at("", f"that is no JSON: {error}")

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.typing import FieldDefinition
 from msgspec import Struct
 
 from gateway_node.http.envelope import request_id_of
@@ -82,9 +83,10 @@ def problem(
     )
 
 
-def trouble(error: msgspec.ValidationError) -> Trouble:
-    """Where a message of msgspec points: "Expected `str`, got `int` - at `$.tags[...]`" is `/tags`."""
-    pointer, detail = locate(error)
+def trouble(error: msgspec.ValidationError, wanted: Any = None) -> Trouble:
+    """Where a message of msgspec points: "Expected `str`, got `int` - at `$.tags[...]`" is `/tags`. `wanted`: its
+    type."""
+    pointer, detail = locate(error, wanted)
     return Trouble(detail, pointer=pointer)
 
 
@@ -109,13 +111,23 @@ def _http(request: Request[Any, Any, Any], error: HTTPException) -> Response[byt
 def _validation(request: Request[Any, Any, Any], error: ValidationException) -> Response[bytes]:
     """What Litestar found wrong outside of the body, or that there is no body."""
     details: list[Any] = error.extra if isinstance(error.extra, list) else []
+    parameters = request.route_handler.parsed_fn_signature.parameters
     errors = [
         Trouble("a JSON body is wanted", pointer="")
         if detail.get("key") == "data"
-        else Trouble(detail["message"], parameter=detail.get("key"))
+        else _parameter(parameters.get(detail.get("key")), detail)
         for detail in details
     ]
     return answer(request, HTTPStatus.BAD_REQUEST, "the request is not what this operation takes", errors)
+
+
+def _parameter(field: FieldDefinition | None, detail: Mapping[str, Any]) -> Trouble:
+    """By the name that it has in the request: the handler's own may be another one."""
+    if field is None:
+        return Trouble(detail["message"], parameter=detail.get("key"))
+    name = getattr(field.kwarg_definition, "name", None) or field.name
+    _, message = locate(msgspec.ValidationError(detail["message"]), field.annotation)
+    return Trouble(message, parameter=name)
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

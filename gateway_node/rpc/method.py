@@ -24,7 +24,7 @@ def method(params: type[P], run: Callable[[Identity, P], Awaitable[object]]) -> 
         try:
             parsed = decode(data)
         except msgspec.ValidationError as error:
-            found = trouble(error)
+            found = trouble(error, params)
             raise codes.BAD_REQUEST.at(found.pointer or "", found.detail) from None
         except msgspec.DecodeError as error:
             raise codes.BAD_REQUEST.saying(str(error)) from None

@@ -31,6 +31,7 @@ async def test_an_admin_makes_a_teacher(server: Server) -> None:
         assert (await admin.http("PUT", f"/v1/school/people/{uuid4()}/role", {"role": "teacher"})).status == 404
         refused = await admin.http("PUT", path, {"role": "headmaster"})
         assert (refused.status, refused.pointers) == (422, ["/role"])
+        assert "admin, assistant, student or teacher" in refused.body["errors"][0]["detail"]
 
 
 async def test_what_the_staff_does_to_people_and_courses_is_kept(server: Server) -> None:

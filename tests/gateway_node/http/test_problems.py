@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway_node.http.problems import trouble
 from gateway_node.http.server_api import METHODS
@@ -22,6 +22,21 @@ from tests.gateway_node.http.conftest import API_KEY, client_of, make_services, 
 JSON = {"Content-Type": "application/json"}
 KEY = {"X-API-Key": API_KEY}
 API_ROUTES = [f"/api/{method}" for method in [*METHODS, "batch"]]
+
+
+class Blank(Struct, tag="blank", tag_field="kind"):
+    size: Literal["s", "m"] | None = None
+
+
+class Filled(Struct, tag="filled", tag_field="kind"):
+    colour: Literal["red"] | UnsetType = UNSET
+
+
+class Sheet(Struct, rename={"by_name": "byName"}):
+    parts: list[Annotated[Blank | Filled, "the metadata"]] = []
+    by_name: dict[str, Blank] = {}
+    state: Literal["draft", "kept", "gone"] = "draft"
+    number: int = 0
 
 
 def problem_of(reply: httpx.Response, status: int) -> dict[str, Any]:
@@ -121,6 +136,24 @@ def test_pointers_escape_what_separates_them() -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.json.decode(b'{"a/b~c": "x"}', type=Odd)
     assert trouble(caught.value).pointer == "/a~1b~0c"
+
+
+def test_what_may_stand_there_is_said() -> None:
+    def said(body: Any) -> tuple[str | None, str]:
+        with pytest.raises(msgspec.ValidationError) as caught:
+            msgspec.json.decode(msgspec.json.encode(body), type=Sheet)
+        found = trouble(caught.value, Sheet)
+        return found.pointer, found.detail
+
+    assert said({"state": "x"}) == ("/state", "Invalid enum value 'x': draft, gone or kept")
+    assert said({"parts": [{"kind": "blank"}, {"kind": "x"}]}) == (
+        "/parts/1/kind",
+        "Invalid value 'x': blank or filled",
+    )
+    assert said({"parts": [{"kind": "blank", "size": "x"}]}) == ("/parts/0/size", "Invalid enum value 'x': m or s")
+    assert said({"parts": [{"kind": "filled", "colour": "x"}]}) == ("/parts/0/colour", "Invalid enum value 'x': red")
+    assert said({"byName": {"a": {"kind": "blank", "size": "x"}}}) == ("/byName/size", "Invalid enum value 'x': m or s")
+    assert said({"number": "x"}) == ("/number", "Expected `int`, got `str`")
 
 
 async def test_a_missing_key_is_a_problem_before_the_body_is_read(client: httpx.AsyncClient) -> None:
