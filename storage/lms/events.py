@@ -59,8 +59,9 @@ class LessonNumbers(Struct, frozen=True):
 
 
 class Spread(Struct, frozen=True):
-    """Grades of an item, or of a course or the school (`item_id` of zeros). `tenths`: how many there are from 0 to
-    below 10 % of the points, and so on; the last one counts those with all of them. `mean` in per cent."""
+    """Grades of an item, or of a course or the school (`item_id` of zeros, `title` "all", no `kind`). `tenths`: how
+    many there are from 0 to below 10 % of the points, and so on; the last one counts those with all of them. `mean` in
+    per cent."""
 
     item_id: UUID
     title: str

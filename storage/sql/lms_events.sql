@@ -83,7 +83,7 @@ where l.course_id = $1 and l.status = 'published'
 order by m.position, l.position
 
 -- name: spreads
-select s.item_id, coalesce(i.title, '') as title, coalesce(i.kind, '') as kind, s.tenth, s.grades, s.percent
+select s.item_id, coalesce(i.title, 'all') as title, coalesce(i.kind, '') as kind, s.tenth, s.grades, s.percent
 from grade_spreads s
 left join (
     select id, title, 'assignment' as kind, created_at from assignments where course_id = $1

@@ -270,7 +270,7 @@ async def test_votes_are_counted_once_and_a_quiz_is_graded(server: Server) -> No
             while not (spreads := ok(await teacher.http("GET", report))["grades"]):
                 await asyncio.sleep(0.05)
         assert [(each["title"], each["kind"], each["tenths"][0], each["tenths"][10]) for each in spreads] == [
-            ("", "", 1, 1),
+            ("all", "", 1, 1),
             ("2 + 2?", "quiz", 1, 1),
         ]
         assert "votes" not in await ann.rpc("class.results", **vote)

@@ -12,7 +12,7 @@ import pytest
 
 from loadtest.server import Server
 from tests.chat.person import Person
-from tests.lms.school import enrol, execute, ok, published_course, school
+from tests.lms.school import enrol, execute, new_course, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 NOWHERE = "00000000-0000-0000-0000-000000000000"
@@ -99,6 +99,7 @@ async def test_how_grades_are_spread(server: Server) -> None:
 
         report = await report_when(teacher, f"{path}/report", lambda found: number_of_grades(found) == 4)
         whole, essay, numbers = report["grades"]
+        assert (whole["title"], whole["kind"]) == ("all", "")
         assert (whole["item_id"], whole["grades"], whole["mean"]) == (NOWHERE, 4, pytest.approx((100 + 84 + 4 + 0) / 4))
         assert (essay["title"], essay["kind"], essay["mean"]) == ("Essay", "assignment", pytest.approx(188 / 3))
         assert essay["tenths"] == [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]
@@ -114,6 +115,16 @@ async def test_how_grades_are_spread(server: Server) -> None:
             ("all", "4", "68.5", "1"),
             ("Essay", "3", "91.33", "1"),
             ("Numbers", "1", "0", "0"),
+        ]
+
+
+async def test_an_unknown_part_of_a_report_is_refused_by_the_parameters_name(server: Server) -> None:
+    async with school(server, "teacher") as (teacher,):
+        course = await new_course(teacher)
+        refused = await teacher.http("GET", f"/v1/courses/{course['id']}/report.csv?of=x")
+        assert refused.status == 400
+        assert refused.body["errors"] == [
+            {"detail": "Invalid enum value 'x': days, grades or lessons", "parameter": "of"}
         ]
 
 

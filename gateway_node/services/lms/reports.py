@@ -73,7 +73,7 @@ def table(report: Report, part: Part) -> bytes:
         case "grades":
             header = ["item", "grades", "mean %", *(f"{10 * tenth} %" for tenth in range(11))]
             rows = [
-                [each.title or "all", each.grades, "" if each.mean is None else f"{each.mean:.4g}", *each.tenths]
+                [each.title, each.grades, "" if each.mean is None else f"{each.mean:.4g}", *each.tenths]
                 for each in report.grades
             ]
             return csv_table([header, *rows])
