@@ -116,6 +116,7 @@ class StoredPoll(Struct, frozen=True, kw_only=True):
 class Attendance(Struct, frozen=True):
     user_id: UUID
     name: str
+    email: str
     first_at: datetime
     last_at: datetime
     seconds: float

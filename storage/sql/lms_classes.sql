@@ -152,7 +152,7 @@ from unnest($1::uuid[], $2::uuid[]) as t(class_id, person)
 join classes k on k.id = t.class_id join users u on u.id = t.person
 
 -- name: attendance
-select a.user_id, u.name, a.first_at, a.last_at, a.seconds, a.joins
+select a.user_id, u.name, u.email, a.first_at, a.last_at, a.seconds, a.joins
 from class_attendance a join users u on u.id = a.user_id
 where a.class_id = $1 and ($2::uuid is null or a.user_id > $2) order by a.user_id limit $3
 

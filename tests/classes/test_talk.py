@@ -453,6 +453,9 @@ async def test_who_was_there_and_for_how_long(server: Server) -> None:
         table = await teacher.http("GET", f"{room.path}/attendance.csv")
         rows = list(csv.DictReader(io.StringIO(table.content.decode())))
         assert {each["name"] for each in rows} == {"teacher", "ann", "'=ben"}
+        assert {each["user"]: each["email"] for each in rows} == {
+            who.id: ok(await who.http("GET", "/v1/me"))["email"] for who in (teacher, ann, ben)
+        }
         course = ok(await teacher.http("GET", f"/v1/courses/{room.course['id']}/attendance"))["attendance"]
         assert {(each["user_id"], each["classes"], each["of_classes"]) for each in course} == {
             (ann.id, 1, 1),

@@ -146,12 +146,13 @@ class Timetable:
 
     async def export(self, id: UUID) -> AsyncIterator[bytes]:
         """The same as CSV."""
-        yield _csv_line(["user", "name", "joined", "left", "seconds", "joins"])
+        yield _csv_line(["user", "name", "email", "joined", "left", "seconds", "joins"])
         after: UUID | None = None
         while found := await asked(self._store.attendance(id, after=after, limit=EXPORT_PAGE)):
             for each in found:
+                person = [str(each.user_id), each.name, each.email]
                 times = [each.first_at.isoformat(), each.last_at.isoformat()]
-                yield _csv_line([str(each.user_id), each.name, *times, f"{each.seconds:.0f}", str(each.joins)])
+                yield _csv_line([*person, *times, f"{each.seconds:.0f}", str(each.joins)])
             after = found[-1].user_id
 
     async def of_course(self, course_id: UUID, *, after: UUID | None, limit: int = MAX_PAGE) -> CourseAttendancePage:
