@@ -37,6 +37,19 @@ def load(config: Path | None, data_dir: Path | None, **given: Any) -> Settings:
         raise Trouble(str(error), status=2) from None
 
 
+def want_data(settings: Settings, *signs: str) -> None:
+    """Raises `Trouble` where the data directory holds none of these: what a command made there, no server would use."""
+    try:
+        if any((settings.data_dir / sign).exists() for sign in signs):
+            return
+    except PermissionError:
+        return  # it is there, and whoever opens it says what is wrong
+    raise Trouble(
+        f"There is no server's data in {settings.data_dir}. Say where the server keeps it with --data-dir or --config, "
+        "or run this in the folder that the server runs in; `chalkwire serve` makes new data."
+    )
+
+
 def load_with_secrets(config: Path | None, data_dir: Path | None) -> Settings:
     """The same with the secrets of the data directory, which are made when they are not there. Raises `Trouble`."""
     from config.secrets import with_secrets

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway_node.cli.options import ConfigFile, DataDirectory, load_with_secrets
+from gateway_node.cli.options import ConfigFile, DataDirectory, load, load_with_secrets, want_data
 from gateway_node.cli.trouble import Trouble
 
 
@@ -24,7 +24,11 @@ def token(
 
     if channel is not None and role:
         raise Trouble("A subscription token carries no role: leave out --role or --channel.", status=2)
-    settings = load_with_secrets(config, data_dir).token
+    given = load(config, data_dir)
+    if given.token.hmac_secret is None:
+        want_data(given, "token_secret", "postgres")
+        given = load_with_secrets(config, data_dir)
+    settings = given.token
     assert settings.hmac_secret is not None
     audience, issuer = settings.audience or "", settings.issuer or ""
     try:

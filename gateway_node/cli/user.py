@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from gateway_node.cli.options import ConfigFile, DataDirectory, load, load_with_secrets
+from gateway_node.cli.options import ConfigFile, DataDirectory, load, load_with_secrets, want_data
 from gateway_node.cli.stores import database
 from gateway_node.cli.trouble import Trouble
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from config.sections import Settings
     from storage.database import Database
     from storage.users import User
@@ -43,14 +45,12 @@ def add(
 ) -> None:
     """Make an account. The password is asked for, or read from the standard input when that is not a terminal."""
     from gateway_node.passwords import Passwords
-    from gateway_node.rights import SCHOOL_ROLES
     from storage.users import EmailTaken, UserStore
 
     if "@" not in email:
         raise Trouble(f"{email!r} is not an address such as someone@example.org.", status=2)
-    if role not in SCHOOL_ROLES:
-        raise Trouble(f"{role!r} is no role: {', '.join(SCHOOL_ROLES)}.", status=2)
-    settings = load(config, data_dir)
+    _check_role(role)
+    settings = _settings(config, data_dir)
     password = _password()
 
     async def create(opened: Database) -> User:
@@ -84,7 +84,7 @@ def every(
             users += page
         return users
 
-    for user in _in_database(load(config, data_dir), read):
+    for user in _in_database(_settings(config, data_dir), read):
         shown = {
             "id": str(user.id),
             "email": user.email,
@@ -102,23 +102,82 @@ def every(
 @app.command("disable")
 def disable(email: Email, *, data_dir: DataDirectory = None, config: ConfigFile = None) -> None:
     """Keep a user out: no login, every login ended, live connections closed."""
+    from gateway_node.process_list import read_processes
     from storage.sessions import SessionStore
     from storage.users import UserStore
 
-    settings = load_with_secrets(config, data_dir)
+    settings = _settings(config, data_dir)
 
     async def end(opened: Database) -> User:
-        users = UserStore(opened)
-        user = await users.by_email(email)
-        if user is None:
-            raise Trouble(f"There is no user {email}.")
-        await users.disable(user.id)
+        user = await _known(opened, email)
+        await UserStore(opened).disable(user.id)
         await SessionStore(opened).revoke_all(user.id)
         return user
 
     user = _in_database(settings, end)
-    _disconnect(settings, str(user.id))
+    if (processes := read_processes(settings.data_dir)) is not None:
+        _disconnect(processes["url"], load_with_secrets(config, data_dir).api.key or "", str(user.id))
     print(f"{email} is disabled.")
+
+
+@app.command("enable")
+def enable(email: Email, *, data_dir: DataDirectory = None, config: ConfigFile = None) -> None:
+    """Let a user in again who was disabled."""
+    from storage.users import UserStore
+
+    async def begin(opened: Database) -> None:
+        await UserStore(opened).enable((await _known(opened, email)).id)
+
+    _in_database(_settings(config, data_dir), begin)
+    print(f"{email} is enabled.")
+
+
+@app.command("role")
+def set_role(
+    email: Email,
+    role: Annotated[str, typer.Argument(help="student, teacher, assistant or admin.")],
+    *,
+    data_dir: DataDirectory = None,
+    config: ConfigFile = None,
+) -> None:
+    """Give a user another role in the school, from the next request on."""
+    from storage.lms.school import LastAdmin, SchoolStore
+
+    _check_role(role)
+
+    async def give(opened: Database) -> None:
+        user = await _known(opened, email)
+        try:
+            await SchoolStore(opened).set_role(None, user.id, role)
+        except LastAdmin:
+            raise Trouble(f"{email} is the last admin: make somebody else one first.") from None
+
+    _in_database(_settings(config, data_dir), give)
+    print(f"The role of {email} is {role}.")
+
+
+def _settings(config: Path | None, data_dir: Path | None) -> Settings:
+    """Those of a server whose database is there. Raises `Trouble`."""
+    settings = load(config, data_dir)
+    if settings.database.url is None:
+        want_data(settings, "postgres")
+    return settings
+
+
+async def _known(opened: Database, email: str) -> User:
+    from storage.users import UserStore
+
+    user = await UserStore(opened).by_email(email)
+    if user is None:
+        raise Trouble(f"There is no user {email}.")
+    return user
+
+
+def _check_role(role: str) -> None:
+    from gateway_node.rights import SCHOOL_ROLES
+
+    if role not in SCHOOL_ROLES:
+        raise Trouble(f"{role!r} is no role: {', '.join(SCHOOL_ROLES)}.", status=2)
 
 
 def _password() -> str:
@@ -152,17 +211,12 @@ def _in_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -
             raise Trouble(f"{error}.") from None
 
 
-def _disconnect(settings: Settings, user: str) -> None:
+def _disconnect(url: str, key: str, user: str) -> None:
     """Tell the running server, whose nodes tell each other."""
-    from gateway_node.process_list import read_processes
-
-    processes = read_processes(settings.data_dir)
-    if processes is None:
-        return
     request = urllib.request.Request(  # noqa: S310
-        f"{processes['url']}/api/disconnect",
+        f"{url}/api/disconnect",
         data=json.dumps({"user": user}).encode(),
-        headers={"Content-Type": "application/json", "X-API-Key": settings.api.key or ""},
+        headers={"Content-Type": "application/json", "X-API-Key": key},
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310

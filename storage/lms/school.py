@@ -53,8 +53,8 @@ class SchoolStore:
         rows = await self._database.fetch(_SQL["people"], *(after or (None, None)), limit)
         return [SchoolPerson(*row) for row in rows]
 
-    async def set_role(self, actor: UUID, user_id: UUID, role: str) -> bool:
-        """`False`: there is no such user. Raises `LastAdmin`."""
+    async def set_role(self, actor: UUID | None, user_id: UUID, role: str) -> bool:
+        """`actor`: `None` on the server's machine. `False`: there is no such user. Raises `LastAdmin`."""
         async with self._database.transaction() as connection:
             admins = [row["id"] for row in await connection.fetch(_SQL["lock_admins"])]
             before = await connection.fetchval(_SQL["role"], user_id)
@@ -93,6 +93,8 @@ class SchoolStore:
         ]
 
 
-async def note(connection: Connection, actor: UUID, act: str, subject: UUID | None, data: Mapping[str, Any]) -> None:
+async def note(
+    connection: Connection, actor: UUID | None, act: str, subject: UUID | None, data: Mapping[str, Any]
+) -> None:
     """What somebody in charge did, to a person or a course: in the transaction that does it."""
     await connection.execute(_SQL["note"], actor, act, subject, json.dumps(data, default=str))

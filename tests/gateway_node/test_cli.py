@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from config.embedded.process import start_time
+from config.secrets import with_secrets
+from config.sections import Settings
 from gateway_node.tokens import TokenVerifier
 from tests.stack import short_folder
 
@@ -110,10 +112,45 @@ def test_config_prints_what_holds_and_no_secret(tmp_path: Path) -> None:
     assert "hush" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("token", "--user", "5"),
+        ("user", "list"),
+        ("user", "add", "ada@example.org"),
+        ("user", "disable", "ada@example.org"),
+        ("user", "enable", "ada@example.org"),
+        ("user", "role", "ada@example.org", "admin"),
+    ],
+)
+def test_a_command_in_another_folder_than_the_servers_says_so_and_makes_nothing(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = chalkwire(*arguments, stdin="correct horse\n", env={"CHALKWIRE_DATA_DIR": str(tmp_path / "data")})
+    said = sentence(done, 1)
+    assert f"There is no server's data in {tmp_path / 'data'}." in said
+    assert "--data-dir" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_by_a_given_secret_needs_no_data(tmp_path: Path) -> None:
+    secret = "0123456789abcdef-hush-hush-0123456789"
+    env = {"CHALKWIRE_TOKEN__HMAC_SECRET": secret, "CHALKWIRE_DATA_DIR": str(tmp_path / "data")}
+    made = chalkwire("token", "--user", "42", env=env).stdout.strip()
+    assert TokenVerifier(secret).connection(made).user == "42"
+    assert list(tmp_path.iterdir()) == []
+
+
+def secret_in(folder: Path) -> str:
+    """As a server has made it there."""
+    return str(with_secrets(Settings(data_dir=folder)).token.hmac_secret)
+
+
 def test_tokens_are_made_without_a_server_and_with_its_secret(tmp_path: Path) -> None:
+    secret = secret_in(tmp_path)
     connection = chalkwire("token", "--user", "42", "--role", "teacher", "--data-dir", tmp_path).stdout.strip()
     subscription = chalkwire("token", "--user", "42", "--channel", "news", "--data-dir", tmp_path).stdout.strip()
-    verifier = TokenVerifier((tmp_path / "token_secret").read_text().strip())
+    verifier = TokenVerifier(secret)
     identity = verifier.connection(connection)
     assert (identity.user, identity.role) == ("42", "teacher")
     assert 0 < identity.expires_at - time.time() <= 3600
@@ -121,8 +158,9 @@ def test_tokens_are_made_without_a_server_and_with_its_secret(tmp_path: Path) ->
 
 
 def test_a_token_for_ever(tmp_path: Path) -> None:
+    secret = secret_in(tmp_path)
     made = chalkwire("token", "--user", "42", "--ttl", "0", "--data-dir", tmp_path).stdout.strip()
-    assert TokenVerifier((tmp_path / "token_secret").read_text().strip()).connection(made).expires_at == 0
+    assert TokenVerifier(secret).connection(made).expires_at == 0
 
 
 def test_no_nodes_without_a_server(tmp_path: Path) -> None:
@@ -170,7 +208,6 @@ def test_doctor_tries_the_embedded_servers_and_leaves_nothing_behind(tmp_path: P
 def test_users_without_a_server(tmp_path: Path) -> None:
     with short_folder() as folder:
         env = {"CHALKWIRE_DATA_DIR": str(folder / "data")}
-        assert "chalkwire migrate" in sentence(chalkwire("user", "list", env=env), 1)
         assert "applied" in chalkwire("migrate", env=env).stdout
         assert "up to date" in chalkwire("migrate", env=env).stdout
         added = chalkwire("user", "add", "ada@example.org", "--role", "teacher", stdin="correct horse\n", env=env)
@@ -181,6 +218,13 @@ def test_users_without_a_server(tmp_path: Path) -> None:
         (user,) = [json.loads(line) for line in chalkwire("user", "list", "--json", env=env).stdout.splitlines()]
         assert user["id"] == added.stdout.strip()
         assert (user["email"], user["role"], bool(user["disabled_at"])) == ("ada@example.org", "teacher", True)
+        assert "is enabled" in chalkwire("user", "enable", "Ada@example.org", env=env).stdout
+        assert "is admin" in chalkwire("user", "role", "ada@example.org", "admin", env=env).stdout
+        (user,) = [json.loads(line) for line in chalkwire("user", "list", "--json", env=env).stdout.splitlines()]
+        assert (user["role"], user["disabled_at"]) == ("admin", None)
+        assert "last admin" in sentence(chalkwire("user", "role", "ada@example.org", "student", env=env), 1)
+        assert "no user" in sentence(chalkwire("user", "role", "nobody@example.org", "admin", env=env), 1)
+        assert "is no role: student" in sentence(chalkwire("user", "role", "ada@example.org", "boss", env=env), 2)
 
 
 class Served:
