@@ -1,21 +1,27 @@
-"""`serve --demo`: people, rooms and messages to look at, made over the server's own HTTP interface.
+"""`serve --demo`: people, rooms, messages and a small school to look at, made over the server's own HTTP interface.
 
 Every step can be repeated: accounts and messages by their idempotency keys, rooms by their titles. So a demo that was
-cut off is completed at the next start, and a complete one stays as its visitors left it.
+cut off is completed at the next start, and a complete one stays as its visitors left it; but there is always a class
+for now.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import io
 from base64 import b32encode
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
 from msgspec import Struct
 
 from gateway_node.processes import StartError
+from storage.database import Database, DatabaseUnavailable
+from storage.lms.school import SchoolStore
 
 PEOPLE = {
     "ada": "Ada Okafor",
@@ -110,13 +116,28 @@ DIRECTS = (
 )
 
 
+TEACHER = "ada"
+STUDENTS = ("ben", "chloe")
+COURSE = {"title": "Falling bodies", "description": "From the leaning tower to the orbit.", "admission": "open"}
+LESSON = {
+    "title": "How fast does a ball fall?",
+    "status": "published",
+    "content": [{"type": "markdown", "text": "Whatever falls gets faster by **9.8 m/s** each second. Measure it!"}],
+}
+ASSIGNMENT = {"title": "Lab report", "description": "What you measured, and how well.", "status": "published"}
+CLASS_LASTS = timedelta(hours=8)  # 12 are the most
+
+
 def password_of(secret: str) -> str:
     """The demo's one password: nobody else's on another machine, and the same at each start on this one."""
     return b32encode(hmac.digest(secret.encode(), b"chalkwire demo", "sha256"))[:12].decode().lower()
 
 
-def seed(url: str, secret: str) -> str:
-    """Fill the server at `url`; returns what to tell people about the logins. Raises `StartError`."""
+def seed(url: str, secret: str, database_url: str) -> str:
+    """Fill the server at `url`; returns what to tell people about the logins. Raises `StartError`.
+
+    The role of a teacher is given in the database: no request can, as long as there is no admin.
+    """
     password = password_of(secret)
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT, trust_env=False) as client:
@@ -125,14 +146,21 @@ def seed(url: str, secret: str) -> str:
                 _talk(people, conversation, _group(people, conversation))
             for conversation in DIRECTS:
                 _talk(people, conversation, _direct(people, conversation))
+            if people[TEACHER].role == "student":
+                asyncio.run(_make_teacher(database_url, UUID(people[TEACHER].id)))
+            class_id = _school(people)
     except httpx.HTTPStatusError as error:
         raise StartError(f"the demo could not be made: {error.request.url.path}: {error.response.text}") from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, DatabaseUnavailable) as error:
         raise StartError(f"the demo could not be made: {error or type(error).__name__}") from None
     logins = [f"    {key + '@' + DOMAIN:<20}  {name}" for key, name in PEOPLE.items()]
-    return "\n".join(
-        [f"Demo: sign in at {url} in two browsers, as two of these people. The password of each is {password}", *logins]
-    )
+    told = [
+        f"Demo: sign in at {url} in two browsers, as two of these people. The password of each is {password}",
+        *logins,
+    ]
+    if class_id is not None:
+        told.append(f"A live class, which {PEOPLE[TEACHER]} starts: {url}/#/class/{class_id}")
+    return "\n".join(told)
 
 
 class Person:
@@ -141,11 +169,13 @@ class Person:
     def __init__(self, client: httpx.Client, key: str, password: str) -> None:
         self._client = client
         email = f"{key}@{DOMAIN}"
-        account = {"email": email, "password": password, "name": PEOPLE[key]}
-        client.post("/v1/auth/register", json=account, headers={"Idempotency-Key": key}).raise_for_status()
+        wanted = {"email": email, "password": password, "name": PEOPLE[key]}
+        client.post("/v1/auth/register", json=wanted, headers={"Idempotency-Key": key}).raise_for_status()
         login = client.post("/v1/auth/login", json={"email": email, "password": password}).raise_for_status()
         self._headers = {"Authorization": f"Bearer {login.json()['access_token']}"}
-        self.id: str = self.ask("GET", "/v1/me")["id"]
+        account = self.ask("GET", "/v1/me")
+        self.id: str = account["id"]
+        self.role: str = account["role"]
 
     def ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **request: Any) -> Any:
         answer = self._client.request(method, path, headers={**self._headers, **(headers or {})}, **request)
@@ -166,6 +196,48 @@ def _group(people: Mapping[str, Person], wanted: Conversation) -> str:
 def _direct(people: Mapping[str, Person], wanted: Conversation) -> str:
     one, other = (people[key] for key in wanted.members)
     return str(one.ask("POST", "/v1/rooms/direct", json={"user_id": other.id})["id"])
+
+
+async def _make_teacher(database_url: str, user: UUID) -> None:
+    opened = Database(database_url, pool_size=1, statement_cache_size=0)
+    try:
+        await SchoolStore(opened).set_role(None, user, "teacher")
+    finally:
+        await opened.close()
+
+
+def _school(people: Mapping[str, Person]) -> str | None:
+    """A course, and the class in it that goes on or is to come: its id. `None`: the course is archived."""
+    teacher = people[TEACHER]
+    found = [each for each in teacher.ask("GET", "/v1/me/courses")["courses"] if each["title"] == COURSE["title"]]
+    course = found[0] if found else teacher.ask("POST", "/v1/courses", json=COURSE)
+    path = f"/v1/courses/{course['id']}"
+    if course["status"] == "archived":
+        return None
+    if course["status"] == "draft":  # publishing it is the last step
+        _fill(people, path)
+    now = datetime.now(UTC)
+    for each in teacher.ask("GET", f"{path}/classes")["classes"]:
+        over = "ended_at" in each or "cancelled_at" in each or datetime.fromisoformat(each["ends_at"]) <= now
+        if not over:
+            return str(each["id"])
+    planned = {"title": "Measuring together", "starts_at": now.isoformat(), "ends_at": (now + CLASS_LASTS).isoformat()}
+    return str(teacher.ask("POST", f"{path}/classes", json=planned)["id"])
+
+
+def _fill(people: Mapping[str, Person], path: str) -> None:
+    """What a course needs, but for what is there."""
+    teacher = people[TEACHER]
+    modules = teacher.ask("GET", path)["modules"]
+    module = modules[0] if modules else teacher.ask("POST", f"{path}/modules", json={"title": "Free fall"})
+    if not module["lessons"]:
+        teacher.ask("POST", f"{path}/modules/{module['id']}/lessons", json=LESSON)
+    if not teacher.ask("GET", f"{path}/assignments")["assignments"]:
+        due = datetime.now(UTC) + timedelta(days=7)
+        teacher.ask("POST", f"{path}/assignments", json={**ASSIGNMENT, "due_date": due.isoformat()})
+    for student in STUDENTS:
+        teacher.ask("PUT", f"{path}/participants/{people[student].id}", json={"role": "student"})
+    teacher.ask("PUT", f"{path}/publication")
 
 
 def _talk(people: Mapping[str, Person], conversation: Conversation, room: str) -> None:

@@ -81,11 +81,12 @@ def node(context: NodeContext) -> None:
 
 
 def demo(settings: Settings, url: str) -> None:
-    """Fill the server at `url` with people and rooms to look at, and tell their logins on stdout."""
+    """Fill the server at `url` with people, rooms and a course to look at, and tell their logins on stdout."""
     from gateway_node.demo import seed
 
     assert settings.token.hmac_secret is not None
-    print(seed(url, settings.token.hmac_secret), flush=True)
+    assert settings.database.url is not None
+    print(seed(url, settings.token.hmac_secret, settings.database.url), flush=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def serve(
         int | None, typer.Option(help="Node i (from 0) also listens on this port + i.", metavar="PORT")
     ] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Make people, rooms and messages, and print the logins.")
+        bool, typer.Option("--demo", help="Make people, rooms and a course with a live class; print the logins.")
     ] = False,
     roles: Annotated[str | None, typer.Option(help="Some of gateway,api,worker; default: all.")] = None,
     data_dir: DataDirectory = None,

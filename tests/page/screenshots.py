@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.async_api import Browser, async_playwright
 
+from config.embedded import read_urls
 from gateway_node.demo import DOMAIN, password_of, seed
 from loadtest.server import Server
 from tests.page.conftest import BROWSERS, SETTINGS
@@ -65,7 +66,7 @@ async def main() -> None:
     if not browsers:
         raise SystemExit("Chromium is wanted, and not installed.")
     with short_folder() as folder, Server(folder / "data", nodes=2, settings=SETTINGS) as server:
-        await asyncio.to_thread(seed, server.url(""), SECRET)
+        await asyncio.to_thread(seed, server.url(""), SECRET, str(read_urls(server.data_dir).database))
         async with async_playwright() as playwright:
             arguments = ["--no-sandbox"] if os.getuid() == 0 else []
             browser = await playwright.chromium.launch(executable_path=browsers[0], args=arguments)
