@@ -152,7 +152,7 @@ async def test_the_lobby_by_keys(visitors: Visitors, server: Server) -> None:
         await ben.hears("You were removed from this class.")
         await keys.is_at("Kick ann")
         await Keyboard(ben).use("Come in")
-        await expect(ben.page.locator(".class-status")).to_have_text("the class is locked")
+        await expect(ben.page.locator(".class-status")).to_have_text("The class is locked.")
         await keys.use("Lock the class")
         await Keyboard(ben).use("Come in")
         await expect(ben.page.locator(".class-status")).to_contain_text("lobby")
@@ -196,7 +196,8 @@ async def test_a_screen_reader_finds_its_way(visitors: Visitors, server: Server,
         teacher, ann = await attend(visitors, server, room, *people[:2])
         await teacher.is_in()
         await fits(teacher, axe)
-        await fits(ann, axe)  # it has not begun
+        await ann.page.get_by_text("The class has not begun. This page tries again by itself.").wait_for()
+        await fits(ann, axe)
         await teacher.press("Start the class")
         await ann.is_in()
         await teacher.press("Lobby")

@@ -24,6 +24,7 @@ export class Classroom extends Emitter {
   me;
   status = 'joining'; // joining, waiting, in, refused
   reason = '';
+  asksAgain = false; // whether a refused page goes on trying
   role = 'student';
   media = 'p2p';
   state = null;
@@ -109,7 +110,8 @@ export class Classroom extends Emitter {
       if (!error.temporary) {
         this.status = 'refused';
         this.reason = error.message;
-        if (error.code === 1003 && !this.state) this.#askAgain(); // it has not begun
+        this.asksAgain = error.code === 1003 && !this.state; // it has not begun
+        if (this.asksAgain) this.#askAgain();
       } else if (this.connection.state === 'connected') {
         this.#askAgain(1000);
       }
@@ -183,6 +185,7 @@ export class Classroom extends Emitter {
 
   #out() {
     this.status = 'refused';
+    this.asksAgain = false;
     this.reason = 'You were removed from this class.';
     this.state = null;
     this.#known = null;

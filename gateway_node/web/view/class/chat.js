@@ -14,7 +14,7 @@ export class ClassChat {
 
   constructor(page) {
     this.#page = page;
-    const form = h('form', { 'aria-label': 'Say something' }, this.#to, this.#text, h('button', { class: 'button', text: 'Send' }));
+    const form = h('form', { class: 'class-say', 'aria-label': 'Say something' }, this.#to, this.#text, h('button', { class: 'button', text: 'Send' }));
     form.addEventListener('submit', (event) => {
       event.preventDefault();
       const content = this.#text.value.trim();

@@ -98,7 +98,7 @@ export class ClassPage {
 
   #says() {
     const { room } = this;
-    if (room.status === 'refused') return room.reason;
+    if (room.status === 'refused') return refusal(room);
     if (room.connection.state !== 'connected') return room.state ? 'The connection is lost. Coming back…' : 'Connecting…';
     if (room.status === 'waiting') return 'You are in the lobby: a teacher lets you in.';
     const { state } = room;
@@ -158,4 +158,10 @@ export class ClassPage {
       { label: 'Chat to teachers only', work: () => room.do('chat_rules', { slow, private: !alone }), pressed: alone },
     ];
   }
+}
+
+/** The server's reason as a sentence, and whether somebody has to do anything about it. */
+function refusal({ reason, asksAgain }) {
+  const said = reason[0].toUpperCase() + reason.slice(1).replace(/\.$/, '');
+  return asksAgain ? `${said}. This page tries again by itself.` : `${said}.`;
 }
