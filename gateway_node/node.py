@@ -399,7 +399,7 @@ class Node:
     def _died(self, channel: str, info: ClientInfo) -> None:
         """A connection of a dead node is out of a channel: told like any other leave."""
         if channel.startswith("class:"):
-            self._classes.live.died(channel, info.user)
+            self._classes.live.died(channel, info.user, info.client)
         present = self._hub.channels.get(channel)
         if present is not None and not present.announces:
             self._hub.on_crowd(channel)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from realtime import codec, codes, membership
 from realtime.channel import Channel, Hold
 from realtime.core import CONNECTED, ENDED, VERSION, Core
@@ -352,5 +354,6 @@ async def rpc(connection: ClientConnection, number: int, request: RPCRequest) ->
     method = connection.core.rpc.get(request.method)
     if method is None:
         raise codes.METHOD_NOT_FOUND
-    answer = await method(connection.identity, bytes(request.data) or b"{}")
+    caller = replace(connection.identity, client=connection.client)
+    answer = await method(caller, bytes(request.data) or b"{}")
     connection.reply(Reply(number, rpc=RPCResult(raw(answer))))

@@ -281,7 +281,7 @@ class Hub:
     def unsubscribe(self, connection: ClientConnection, channel: Channel) -> None:
         channel.discard(connection)
         if channel.follower is not None:
-            channel.follower.left(connection.user)
+            channel.follower.left(connection.user, connection.client)
         self._close_if_unused(channel)
 
     def listen(self, connection: ClientConnection, channel: Channel) -> None:

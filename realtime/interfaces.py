@@ -200,7 +200,7 @@ class Follower(Protocol):
         """The state, as JSON, for whoever subscribes now."""
         ...
 
-    def left(self, user: str) -> None:
+    def left(self, user: str, client: str) -> None:
         """A subscriber has gone from this node."""
         ...
 
@@ -234,7 +234,8 @@ class Roster(Protocol):
 
 
 class Identity(Struct, frozen=True, gc=False):
-    """Who a connection is, as its token says. `user` is empty for an anonymous one."""
+    """Who a connection is, as its token says. `user` is empty for an anonymous one; `client` names the connection that
+    calls a method (empty: it comes another way)."""
 
     user: str
     info: bytes = b""  # JSON for ClientInfo.conn_info
@@ -242,6 +243,7 @@ class Identity(Struct, frozen=True, gc=False):
     channels: tuple[str, ...] = ()  # server-side subscriptions
     session: str = ""  # the login session that the token belongs to, for revocation
     role: str = ""
+    client: str = ""
 
 
 class Grant(Struct, frozen=True, gc=False):

@@ -178,7 +178,8 @@ BEFORE_START = (Schedule, Start, Cancel, LockClass, Lobby, SetRole, SetLock, Cha
 
 class Logged(Struct, frozen=True, kw_only=True):
     """A command as the log keeps it. All but `command` was written by the server: who sent it, their role in the
-    course, the offset of their seat, and the role and the seat of whom it is about (0: they have none)."""
+    course, the offset of their seat, the role and the seat of whom it is about (0: they have none), and the connection:
+    the one that it came by, or of the server's own the one that is gone."""
 
     id: str
     type: Literal["command"] = "command"
@@ -188,4 +189,5 @@ class Logged(Struct, frozen=True, kw_only=True):
     seat: int = 0
     subject_role: Role | None = None
     subject_seat: int = 0
+    client: str = ""
     command: AnyCommand

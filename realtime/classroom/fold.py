@@ -285,7 +285,7 @@ class _Change:
                 self._publish(peer, tracks)
             case Unpublish(user):
                 self._own(user, "staff end what others send")
-                self.remove("sending", user or logged.by)
+                self._unpublish(user or logged.by)
 
     def _own(self, user: str | None, what: str) -> None:
         if user not in (None, self.logged.by) and not self.by_staff:
@@ -342,7 +342,14 @@ class _Change:
         most = PUBLISHERS[state.media]
         if user not in state.sending and len(state.sending) >= most:
             raise codes.LIMIT_EXCEEDED.saying(f"at most {most} send at once in a class over {state.media}")
-        self.add("sending", user, Sending(self.logged.name, peer, tracks, self.logged.role))
+        self.add("sending", user, Sending(self.logged.name, peer, tracks, self.logged.role, self.logged.client))
+
+    def _unpublish(self, user: str) -> None:
+        """The server ends what went by one connection: they may send by another one meanwhile."""
+        sending, logged = self.state.sending.get(user), self.logged
+        if logged.role == "server" and sending is not None and sending.client != logged.client:
+            raise codes.CONFLICT.saying("they send by another connection")
+        self.remove("sending", user)
 
 
 def check(state: Classroom, logged: Logged, time: int) -> None:

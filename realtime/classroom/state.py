@@ -30,12 +30,14 @@ class Called(Struct, frozen=True):
 
 
 class Sending(Struct, frozen=True):
-    """`role` in the course, by which tracks are taken away again."""
+    """`role` in the course, by which tracks are taken away again; `client`: the connection, with which the place goes
+    (empty: with all of the user's)."""
 
     name: str
     peer: str
     tracks: tuple[Track, ...]
     role: Role
+    client: str = ""
 
 
 class Classroom(Struct, kw_only=True):

@@ -160,9 +160,15 @@ async def outlive_the_teachers_node(visitors: Visitors, server: Server, media: s
             await each.gets(ann, "camera")
         for each in everybody:
             state = await each.state()
-            for field in ("hands", "muted", "roles", "locks", "sending", "phase"):
+            for field in ("hands", "muted", "roles", "locks", "phase"):
                 assert state[field] == before[field], field
+            assert sent(state) == sent(before)  # by other connections
         await asyncio.to_thread(server.wait_restarted, node, killed)
+
+
+def sent(state: dict[str, Any]) -> dict[str, Any]:
+    """Who sends what, by which page."""
+    return {user: (sending["peer"], sending["tracks"]) for user, sending in state["sending"].items()}
 
 
 async def take_out(visitors: Visitors, server: Server, media: str) -> None:

@@ -61,6 +61,8 @@ async def test_hands_chat_and_media_are_back_once(visitors: Visitors, server: Se
         await ann.press("Raise hand")
         await ben.press("Raise hand")
         await expect(ben.page.locator(".class-hands li")).to_have_text(["ann", "ben"])
+        place = f"state.sending['{people[2].id}'].client"
+        before = await ann.page.evaluate(f"window.classroom.room.{place}")
         await cut(ben, line)
         await teacher.press("Call next")
         for text in ("one", "two", "three"):
@@ -72,6 +74,7 @@ async def test_hands_chat_and_media_are_back_once(visitors: Visitors, server: Se
         await mend(ben, line)
         for text in ("ann is called.", "You are muted.", "The screen is locked."):
             await ben.hears(text)
+        await ann.sees(f"{place} !== '{before}'")  # or it would be given up after 15 s
         await ann.says("after")
         await ben.reads("ann: after")
         for each in (ann, ben):

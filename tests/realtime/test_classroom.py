@@ -159,6 +159,17 @@ def test_one_more_publisher_than_a_mesh_takes_is_refused(log: Log) -> None:
     log.did("ann", commands.Publish("page", ("camera",)))
 
 
+def test_the_server_ends_what_went_by_one_connection_and_not_by_the_next(log: Log) -> None:
+    for client in ("first", "second"):
+        command = commands.Publish("page", ("camera",))
+        logged = msgspec.structs.replace(log.logged("ann", command), id=client, client=client)
+        assert fold(log.state, logged, log.state.offset + 1, log.time).code == 0
+    for client, code in (("first", CONFLICT), ("", CONFLICT), ("second", 0)):
+        logged = Logged(id=f"end {client}", by="", role="server", client=client, command=commands.Unpublish("ann"))
+        assert fold(log.state, logged, log.state.offset + 1, log.time).code == code
+    assert not log.state.sending
+
+
 def test_a_chat_is_locked_slow_or_private_for_students(log: Log) -> None:
     assert log.say("ann") == 0
     log.did("tea", commands.SetLock("chat"))

@@ -55,7 +55,7 @@ class ClassFollower:
         self.state = Classroom()
         self.speaking: set[str] = set()  # whose message is on its way, while the chat is slow
         self.touched = 0.0  # when it was asked about last, by the loop's clock
-        self.on_gone: Callable[[ClassFollower, str], None] = lambda follower, user: None
+        self.on_gone: Callable[[ClassFollower, str, str], None] = lambda follower, user, client: None
         self.on_verdict: Callable[[ClassFollower, Verdict], None] = lambda follower, verdict: None
         self._hub = hub
         self._log = log
@@ -237,16 +237,16 @@ class ClassFollower:
             self._greeting = self.state.offset, encoded
         return encoded
 
-    def left(self, user: str) -> None:
-        self.on_gone(self, user)
+    def left(self, user: str, client: str) -> None:
+        self.on_gone(self, user, client)
 
     def lost(self) -> None:
         self._loaded = False
 
-    def has(self, user: str) -> bool:
-        """Whether somebody is in it on this node."""
-        channel = self._channel
-        return channel is not None and any(each in channel.subscribers for each in self._hub.connections_of(user))
+    def has(self, user: str, client: str = "") -> bool:
+        """Whether somebody is in it on this node; with `client`, by that connection."""
+        channel, connections = self._channel, self._hub.connections_of(user, client)
+        return channel is not None and any(each in channel.subscribers for each in connections)
 
     def users(self) -> set[str]:
         """Who is in it on this node."""

@@ -17,7 +17,7 @@ from gateway_node.services.shifts import Shifts
 from gateway_node.services.stores import asked, database
 from realtime import codec, codes, messages
 from realtime.classroom import fold, wire
-from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Start, Unpublish
+from realtime.classroom.commands import AnyCommand, Cancel, End, Logged, Publish, Start, Unpublish
 from realtime.classroom.fold import Verdict
 from realtime.hub import Hub
 from realtime.interfaces import Entry, Grant, Identity, LogUnavailable, MessageLog, PresenceUnavailable
@@ -29,7 +29,7 @@ from storage.lms.classes import ClassStanding, ClassStore, class_channel
 IDLE = 60.0  # s after which a class that nobody is in or asks about is followed no more
 LATE = 4 * 3600.0  # s after its time at which a class that nobody ended is ended
 OVERDUE = 60.0  # s between two looks for them
-GRACE = 15.0  # s in which somebody who was cut off may be back before what they send is ended
+GRACE = 15.0  # s in which a page that was cut off may be back before what it sends is ended
 PULSE = 15.0  # s between two notes of who is present
 SLICE = 100  # people noted in one statement
 
@@ -148,9 +148,13 @@ class LiveClasses:
             seat=standing.seat or 0,
             subject_role=about.role if about is not None else None,
             subject_seat=(about.seat or 0) if about is not None else 0,
+            client=identity.client,
             command=command,
         )
-        return await self.log_command(id, logged)
+        verdict = await self.log_command(id, logged)
+        if isinstance(command, Publish) and not (await self.get(id)).has(identity.user, identity.client):
+            self._hub.spawn(self._end_sending(id, identity.user, identity.client))  # it is gone, or has not come yet
+        return verdict
 
     async def log_command(self, id: UUID, logged: Logged) -> Verdict:
         follower = await self.get(id)
@@ -255,32 +259,41 @@ class LiveClasses:
             await self._store.note(follower.id, _moment(state.started_at), _moment(state.ended_at), cancelled)
             follower.keep()  # now, and not before: a node that takes over looks at no more than what follows
 
-    def _gone(self, follower: ClassFollower, user: str) -> None:
+    def _gone(self, follower: ClassFollower, user: str, client: str) -> None:
         if follower.state.phase == "live":
             if user in follower.state.sending:
-                self._hub.spawn(self._end_sending(follower.id, user))
+                self._hub.spawn(self._end_sending(follower.id, user, client))
             for leaver in self.leavers:
                 leaver(follower, user)
             self._came.add((follower.id, user))
             self._wake.set()
 
-    def died(self, channel: str, user: str) -> None:
+    def died(self, channel: str, user: str, client: str) -> None:
         """A connection of a dead node is out of a class."""
-        self._hub.spawn(self._end_sending(id_of(channel), user))
+        self._hub.spawn(self._end_sending(id_of(channel), user, client))
 
-    async def _end_sending(self, id: UUID, user: str) -> None:
-        """End what somebody sends who is gone: nobody else would, and others wait for the place."""
-        with suppress(codes.CommandError, LogUnavailable, PresenceUnavailable):
+    async def _end_sending(self, id: UUID, user: str, client: str) -> None:
+        """End what goes by a connection that is gone: nobody else would, and others wait for the place. A page that is
+        back says `publish` again, by which the place is its new connection's."""
+        with suppress(codes.CommandError, LogUnavailable):
             follower = await self.get(id)
-            before = follower.state.sending.get(user)
-            if before is None:
+            sending = follower.state.sending.get(user)
+            if sending is None or sending.client not in ("", client):
                 return
-            await asyncio.sleep(GRACE)
-            present = await self._hub.presence.members(follower.name)
-            if follower.state.sending.get(user) != before or any(each.user == user for each in present):
+            at = sending.client
+            while True:
+                await asyncio.sleep(GRACE)
+                with suppress(PresenceUnavailable):
+                    present = await self._hub.presence.members(follower.name)
+                    break
+            sending = follower.state.sending.get(user)
+            if sending is None or sending.client != at:
                 return
-            key = uuid5(id, f"gone {user} {before.peer} {follower.state.offset}")
-            await self.log_command(id, Logged(id=str(key), by="", role="server", command=Unpublish(user)))
+            if any(each.user == user and at in ("", each.client) for each in present):
+                return
+            key = uuid5(id, f"gone {user} {sending.peer} {follower.state.offset}")
+            command = Unpublish(user)
+            await self.log_command(id, Logged(id=str(key), by="", role="server", client=at, command=command))
 
     # --- background ----------------------------------------------------------------------------------------------
 

@@ -59,10 +59,13 @@ export class Devices extends Emitter {
   }
 
   /** After a reload nothing is sent, whatever the class believes; after a lost connection all goes on, also where it was
-   * away for so long that the class gave the place to others, if there still is one. */
+   * away for so long that the class gave the place to others, if there still is one. A place goes with its connection:
+   * within 15 s the new one takes it over. */
   #recall() {
-    if (this.allowed.length && !this.tracks.size) this.#room.do('unpublish').catch(() => {});
-    else if (this.tracks.size && !this.allowed.length) this.#resume();
+    const { allowed } = this;
+    if (allowed.length && !this.tracks.size) this.#room.do('unpublish').catch(() => {});
+    else if (allowed.length) this.#announce(allowed).catch(() => {}); // something was taken away meanwhile, or it is cut off
+    else if (this.tracks.size) this.#resume();
   }
 
   async #resume() {
