@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from loadtest.server import Server
+from realtime.classroom.commands import PUBLISHERS
 from tests.classes.room import lesson
 from tests.lms.school import ok
 
 pytestmark = pytest.mark.integration
 
+LIMITED = 106
 GIVEN_UP = 40.0  # s; what is sent by a page that is gone ends after 15
 
 
@@ -52,3 +54,15 @@ async def test_what_is_sent_over_rest_ends_with_the_last_of_their_pages(server: 
         await room.seen(teacher, lambda state: ann.id in state["sending"])
         await ann.device.close()
         await room.seen_within(teacher, lambda state: ann.id not in state["sending"], GIVEN_UP)
+
+
+async def test_the_last_student_who_came_gives_way_to_a_teacher(server: Server) -> None:
+    names = [f"student {i}" for i in range(PUBLISHERS["p2p"] + 1)]
+    async with lesson(server, *names) as (room, teacher, *students):
+        *senders, late = students
+        for person in senders:
+            await room.do(person, "publish", peer="page", tracks=["camera"])
+        assert await room.refusal(late, "publish", peer="page", tracks=["camera"]) == LIMITED
+        await room.do(teacher, "publish", peer="page", tracks=["camera"])
+        state = await room.seen(late, lambda state: teacher.id in state["sending"])
+        assert list(state["sending"]) == [*(each.id for each in senders[:-1]), teacher.id]

@@ -159,6 +159,33 @@ def test_one_more_publisher_than_a_mesh_takes_is_refused(log: Log) -> None:
     log.did("ann", commands.Publish("page", ("camera",)))
 
 
+def test_the_last_student_who_came_gives_way_to_the_staff(log: Log) -> None:
+    most = PUBLISHERS["p2p"]
+    for i in range(most):
+        log.did(f"s{i}", commands.Publish("page", ("camera",)))
+    log.did("s2", commands.Publish("page", ("camera", "screen")))  # by which they come no later
+    verdict = log.did("tea", commands.Publish("page", ("camera",)))
+    assert [op[:3] for op in verdict.changes] == [("remove", "sending", f"s{most - 1}"), ("add", "sending", "tea")]
+    log.did("tea", commands.SetRole("ann", "assistant"))
+    log.did("ann", commands.Publish("page", ("camera",)))
+    assert list(log.state.sending) == ["s0", "s1", "s2", "s3", "tea", "ann"]
+    assert log.refusal("s4", commands.Publish("page", ("camera",))) == LIMITED
+    log.did("tea", commands.Unpublish("tea"))
+    log.did("s4", commands.Publish("page", ("camera",)))
+    for staff in ("tea", "ass"):
+        log.did(staff, commands.Publish("page", ("camera",)))
+    assert list(log.state.sending) == ["s0", "s1", "s2", "ann", "tea", "ass"]
+
+
+def test_staff_gives_way_to_nobody(log: Log) -> None:
+    staff = [f"staff{i}" for i in range(PUBLISHERS["p2p"])]
+    for each in staff:
+        log.state.roles[each] = "assistant"
+        log.did(each, commands.Publish("page", ("camera",)))
+    assert log.refusal("tea", commands.Publish("page", ("camera",))) == LIMITED
+    assert list(log.state.sending) == staff
+
+
 def test_the_server_ends_what_went_by_one_connection_and_not_by_the_next(log: Log) -> None:
     for client in ("first", "second"):
         command = commands.Publish("page", ("camera",))

@@ -194,7 +194,7 @@ class JanusMedia:
             "secret": self._room_secret(id),
             "permanent": False,
             "is_private": True,
-            "publishers": PUBLISHERS["janus"],
+            "publishers": 2 * PUBLISHERS["janus"],  # the class counts: who gives way may be there a moment longer
             "bitrate": BITRATE,
             "fir_freq": 10,
         }
