@@ -227,6 +227,7 @@ class Node:
             observe_publish=self._metrics.publish_seconds.observe,
         )
         self._messaging = Messaging(self.core, self._broker, lambda: describe(self.core, context.started_at))
+        self._messaging.on_disconnected = self._classes.door.disconnected
         self._chat = make_chat(
             settings, database=self._database, messages=messages, pipe=self._pipe, publisher=self._publisher
         )

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -105,6 +105,10 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
 
 
+async def _nothing(user: str) -> None:
+    pass
+
+
 class Messaging:
     """Channels and connections, as services see them. Every method raises `CommandError` to refuse."""
 
@@ -117,6 +121,7 @@ class Messaging:
         self._last_question = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_links: Callable[[Sequence[str]], None] = lambda changed: None  # on another node
+        self.on_disconnected: Callable[[str], Awaitable[None]] = _nothing  # a user, by this node
 
     def _options(self, channel: str) -> ChannelOptions:
         return self._core.namespaces.require(channel)
@@ -211,6 +216,8 @@ class Messaging:
             raise codes.BAD_REQUEST.saying("a disconnect reason has at most 123 bytes")
         self._core.hub.disconnect_user(user, client, codes.Disconnect(code, reason))
         self._broker.publish_control(_encode(DisconnectUser(user, client, code, reason)))
+        if not client:
+            await self.on_disconnected(user)
 
     async def subscribe(self, user: str, channel: str, client: str = "") -> None:
         """Subscribe the user's connections on every node to the channel."""

@@ -173,7 +173,9 @@ AnyCommand = (
 )  # fmt: skip
 
 STUDENTS_MAY = (RaiseHand, LowerHand, Dismiss, Publish, Unpublish)
-BEFORE_START = (Schedule, Start, Cancel, LockClass, Lobby, SetRole, SetLock, ChatRules, MuteAll, UnmuteAll, Ban, Unban)
+BEFORE_START = (
+    Schedule, Start, Cancel, LockClass, Lobby, SetRole, SetLock, ChatRules, MuteAll, UnmuteAll, Kick, Ban, Unban,
+)  # fmt: skip
 
 
 class Logged(Struct, frozen=True, kw_only=True):

@@ -262,8 +262,13 @@ class ClassStore:
         return [Seated(*row) for row in rows]
 
     async def open_seats(self, course_id: UUID, user_id: UUID) -> Sequence[tuple[UUID, int]]:
-        """Somebody's seats in those classes of a course that are not over: class and offset."""
+        """Somebody's seats in those classes of a course that are not over: class and offset; 0: they have none, and may
+        have a role."""
         return [tuple(row) for row in await self._database.fetch(_SQL["open_seats"], course_id, user_id)]
+
+    async def seats_of_disabled(self, user_id: UUID) -> Sequence[tuple[UUID, int]]:
+        """Somebody's seats in all classes that are not over, if their account is disabled."""
+        return [tuple(row) for row in await self._database.fetch(_SQL["seats_of_disabled"], user_id)]
 
     async def staff(self, id: UUID, course_id: UUID) -> Sequence[UUID]:
         return [row["user_id"] for row in await self._database.fetch(_SQL["staff"], id, course_id)]

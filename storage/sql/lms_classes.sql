@@ -65,8 +65,16 @@ where s.class_id = $1 and s."offset" >= $2 and ($3::timestamptz is null or (s.ta
 order by s.taken_at, s.user_id limit $5
 
 -- name: open_seats
-select s.class_id, s."offset" as seat from class_seats s join classes k on k.id = s.class_id
-where k.course_id = $1 and s.user_id = $2 and k.ended_at is null and k.cancelled_at is null
+-- Also without a seat, where more was said than when the class is: somebody may have a role there.
+select k.id, coalesce(s."offset", 0) as seat
+from classes k left join class_seats s on s.class_id = k.id and s.user_id = $2
+where k.course_id = $1 and k.ended_at is null and k.cancelled_at is null
+  and (s.user_id is not null or exists (select from channels c where c.name = 'class:' || k.id and c.last_offset > 1))
+
+-- name: seats_of_disabled
+select s.class_id, s."offset" as seat
+from users u join class_seats s on s.user_id = u.id join classes k on k.id = s.class_id
+where u.id = $1 and u.disabled_at is not null and k.ended_at is null and k.cancelled_at is null
 
 -- name: staff
 -- Of the course, and the admins of the school who have come.

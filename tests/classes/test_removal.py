@@ -4,15 +4,17 @@ that they are gone."""
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from loadtest.server import Server
 from tests.chat.person import Person
-from tests.classes.room import Room, lesson
+from tests.classes.room import Room, lesson, scheduled
 from tests.invariants.rawclient import Refused
-from tests.lms.school import enrol, ok, school
+from tests.lms.school import enrol, execute, ok, published_course, school
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +39,19 @@ async def banned(room: Room, teacher: Person, ann: Person) -> None:
     await room.do(teacher, "ban", user=ann.id)
 
 
-@pytest.mark.parametrize("way", [removed, leaves, kicked, banned])
+async def kept_out(room: Room, teacher: Person, ann: Person) -> None:
+    async with school(ann.server, "admin") as (admin,):
+        ok(await admin.http("PUT", f"/v1/school/people/{ann.id}/access", {"allowed": False}), 204)
+
+
+async def disabled(room: Room, teacher: Person, ann: Person) -> None:
+    """By `chalkwire user disable`."""
+    (account,) = await execute(ann.server, "select email from users where id = $1::text::uuid", ann.id)
+    command = [sys.executable, "-m", "gateway_node", "user", "disable", account["email"]]
+    await asyncio.to_thread(subprocess.run, command, env=ann.server.environment, check=True)
+
+
+@pytest.mark.parametrize("way", [removed, leaves, kicked, banned, kept_out, disabled])
 async def test_whoever_is_taken_out_sends_nothing_any_more(server: Server, way: Way) -> None:
     """In one line, by which everybody hangs up: nobody waits until somebody who is gone is missed."""
     async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
@@ -50,6 +64,8 @@ async def test_whoever_is_taken_out_sends_nothing_any_more(server: Server, way: 
             assert ["remove", "sending", ann.id] in line["changes"]
             assert ann.id not in room.state(each)["hands"]
         await ann.device.is_out(room.channel)
+        if way in (kept_out, disabled):
+            return  # nor can they ask
         for method, more in (("class.signal", {"to": ben.id, "peer": "page", "data": {}}), ("class.ice", {})):
             assert await ann.refusal(method, class_id=room.id, **more) in (DENIED, 102)
 
@@ -64,6 +80,21 @@ async def test_who_comes_back_into_the_course_comes_in_by_the_door(server: Serve
             204,
         )
         assert (await room.enter(ann))["status"] == "waiting"
+
+
+async def test_whoever_leaves_the_course_leaves_their_role_in_its_classes(server: Server) -> None:
+    """Also in one that has not begun, where they have no seat yet."""
+    async with school(server, "teacher", "ann") as (teacher, ann):
+        course = await published_course(teacher)
+        await enrol(ann, course)
+        room = await scheduled(teacher, course)
+        await room.do(teacher, "role", user=ann.id, role="assistant")
+        await removed(room, teacher, ann)
+        path = f"/v1/courses/{course['id']}/participants/{ann.id}"
+        ok(await teacher.http("PUT", path, {"role": "student"}), 204)
+        await room.enter(teacher)
+        await room.do(teacher, "start")
+        assert ((await room.enter(ann))["role"], room.state(teacher)["roles"]) == ("student", {})
 
 
 async def test_an_assistant_of_the_class_who_is_a_student_again_waits_in_the_lobby(server: Server) -> None:
