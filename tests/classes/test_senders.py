@@ -6,12 +6,12 @@ import pytest
 
 from loadtest.server import Server
 from realtime.classroom.commands import PUBLISHERS
-from tests.classes.room import lesson
-from tests.lms.school import ok
+from tests.classes.room import lesson, scheduled
+from tests.lms.school import ok, published_course, school
 
 pytestmark = pytest.mark.integration
 
-LIMITED = 106
+LIMITED, CONFLICT = 106, 1003
 GIVEN_UP = 40.0  # s; what is sent by a page that is gone ends after 15
 
 
@@ -66,3 +66,14 @@ async def test_the_last_student_who_came_gives_way_to_a_teacher(server: Server) 
         await room.do(teacher, "publish", peer="page", tracks=["camera"])
         state = await room.seen(late, lambda state: teacher.id in state["sending"])
         assert list(state["sending"]) == [*(each.id for each in senders[:-1]), teacher.id]
+
+
+async def test_nobody_gets_to_a_relay_by_a_class_that_is_over(server: Server) -> None:
+    """Its page asks before the class begins, and once."""
+    async with school(server, "teacher") as (teacher,):
+        room = await scheduled(teacher, await published_course(teacher))
+        await room.enter(teacher)
+        for do in ("start", "end"):
+            assert await teacher.rpc("class.ice", class_id=room.id) == {"servers": []}
+            await room.do(teacher, do)
+        assert await teacher.refusal("class.ice", class_id=room.id) == CONFLICT

@@ -297,8 +297,10 @@ class Classrooms:
         self._publisher.push(personal_channel(to), _encode(signal))
 
     async def ice(self, identity: Identity, id: UUID) -> IceServers:
-        """How browsers find each other, with credentials for whoever is in the class."""
-        await self._insiders.find(identity, id)
+        """How browsers find each other, with credentials for whoever is in the class, until it is over."""
+        follower, _ = await self._insiders.find(identity, id)
+        if follower.state.phase in ("ended", "cancelled"):
+            raise codes.CONFLICT.saying("the class is over")
         return self._ice.for_user(identity.user)
 
     # --- media -----------------------------------------------------------------------------------------------------
