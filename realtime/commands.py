@@ -210,7 +210,7 @@ async def subscribe(connection: ClientConnection, number: int, request: Subscrib
         joining.abandon()
         return
     if channel.follower is not None:
-        joining.result.data = raw(channel.follower.greeting())
+        joining.result.data = raw(channel.follower.greeting(connection.user))
     go_live(connection, [joining], [codec.encode_reply(Reply(number, subscribe=joining.result))], given=False)
 
 

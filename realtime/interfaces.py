@@ -196,8 +196,8 @@ class Follower(Protocol):
         """A publication of the past as clients see it."""
         ...
 
-    def greeting(self) -> bytes:
-        """The state, as JSON, for whoever subscribes now."""
+    def greeting(self, user: str) -> bytes:
+        """The state, as JSON, for a user who subscribes now."""
         ...
 
     def left(self, user: str, client: str) -> None:

@@ -216,7 +216,7 @@ async def subscribe_by_server(connection: ClientConnection, name: str, *, since:
     offset = joining.grant.since if since is not None and result.recovered else result.offset
     push = SubscribePush(result.recoverable, result.epoch, offset, result.positioned)
     if channel.follower is not None:
-        push.data = raw(channel.follower.greeting())
+        push.data = raw(channel.follower.greeting(connection.user))
     pushes = [codec.encode_push(Push(name, subscribe=push))]
     pushes += [codec.encode_publication(name, each) for each in result.publications or () if each.offset > offset]
     go_live(connection, [joining], pushes, given=True)

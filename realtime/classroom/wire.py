@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -50,18 +51,33 @@ def decode_state(data: bytes) -> Classroom:
     return _state.decode(data)
 
 
-def snapshot(state: Classroom) -> bytes:
-    """What people see of it, the collections cut to `SHOWN`; `counts` has how many there are."""
-    seen: dict[str, Any] = {}
-    counts: dict[str, int] = {}
-    for name in SHOWN_FIELDS:
-        value = getattr(state, name)
-        if isinstance(value, dict) and len(value) > SHOWN:
-            counts[name] = len(value)
-            value = dict(list(value.items())[:SHOWN])
-        seen[name] = value
-    seen["counts"] = counts
-    return _encode(seen)
+class Snapshot:
+    """What people see of it, the collections cut to `SHOWN`; `counts` has how many there are. It is encoded once, for
+    all; who is cut away themselves has their own entries added: whether they are muted they have to know."""
+
+    def __init__(self, state: Classroom) -> None:
+        """It is as long as the state is at its offset."""
+        self._cut: list[tuple[int, dict[str, Any], dict[str, Any]]] = []  # where more goes, of what, and what is shown
+        counts: dict[str, int] = {}
+        encoded = bytearray(b"{")
+        for name in SHOWN_FIELDS:
+            value = getattr(state, name)
+            shown = value
+            if isinstance(value, dict) and len(value) > SHOWN:
+                counts[name] = len(value)
+                shown = dict(islice(value.items(), SHOWN))
+            encoded += b"%b:%b" % (_encode(name), _encode(shown))
+            if shown is not value:
+                self._cut.append((len(encoded) - 1, value, shown))
+            encoded += b","
+        self._encoded = bytes(encoded) + b'"counts":%b}' % _encode(counts)
+
+    def for_reader(self, user: str) -> bytes:
+        own = [(at, value[user]) for at, value, shown in self._cut if user in value and user not in shown]
+        encoded = self._encoded
+        for at, entry in reversed(own):
+            encoded = b"%b,%b:%b%b" % (encoded[:at], _encode(user), _encode(entry), encoded[at:])
+        return encoded
 
 
 class _Told(Struct, omit_defaults=True):

@@ -56,11 +56,9 @@ class Log:
 
     def refusal(self, by: str, command: AnyCommand, seat: int = 1) -> int:
         """The code; what is refused changes nothing but the offset and the verdicts."""
-        before = wire.snapshot(self.state)
+        before = shown(self.state)
         code = self.do(by, command, seat).code
-        assert msgspec.json.decode(before) | {"offset": 0} == msgspec.json.decode(wire.snapshot(self.state)) | {
-            "offset": 0
-        }
+        assert before | {"offset": 0} == shown(self.state) | {"offset": 0}
         return code
 
     def say(self, by: str, seat: int = 1) -> int:
@@ -397,7 +395,7 @@ def test_every_node_folds_the_same_class_whenever_it_takes_over(lines: list[Any]
 
 
 def shown(state: Classroom) -> dict[str, Any]:
-    return dict(msgspec.json.decode(wire.snapshot(state)))
+    return dict(msgspec.json.decode(wire.Snapshot(state).for_reader("")))
 
 
 def apply(page: dict[str, Any], op: list[Any]) -> None:

@@ -67,7 +67,7 @@ class ClassFollower:
         self._outcomes: OrderedDict[int, Verdict] = OrderedDict()
         self._kept = 0
         self._late: dict[int, bool] = {}  # refused messages, and whether the log has forgotten what they said
-        self._greeting: tuple[int, bytes] = (-1, b"")
+        self._snapshot: tuple[int, wire.Snapshot] | None = None  # at an offset
 
     @property
     def name(self) -> str:
@@ -230,12 +230,10 @@ class ClassFollower:
             return replace(publication, tags=None, info=None)
         return replace(publication, tags=None) if publication.tags else publication
 
-    def greeting(self) -> bytes:
-        offset, encoded = self._greeting
-        if offset != self.state.offset:
-            encoded = wire.snapshot(self.state)
-            self._greeting = self.state.offset, encoded
-        return encoded
+    def greeting(self, user: str) -> bytes:
+        if self._snapshot is None or self._snapshot[0] != self.state.offset:
+            self._snapshot = self.state.offset, wire.Snapshot(self.state)
+        return self._snapshot[1].for_reader(user)
 
     def left(self, user: str, client: str) -> None:
         self.on_gone(self, user, client)
