@@ -103,25 +103,28 @@ class _Change:
         return self.state.is_staff(self.logged.by, self.logged.role)
 
     def set(self, field: str, value: Any) -> None:
-        if self._dry:
-            raise _Passes
         if getattr(self.state, field) != value:
+            self._stop_if_dry()
             setattr(self.state, field, value)
             self._note(field, ("set", field, value.copy() if isinstance(value, dict) else value))
 
     def add(self, field: str, key: str, value: Any = True) -> None:
-        if self._dry:
-            raise _Passes
         held = getattr(self.state, field)
         if held.get(key) != value:
+            self._stop_if_dry()
             held[key] = value
             self._note(field, ("add", field, key, value))
 
     def remove(self, field: str, key: str) -> None:
+        held = getattr(self.state, field)
+        if key in held:
+            self._stop_if_dry()
+            del held[key]
+            self._note(field, ("remove", field, key))
+
+    def _stop_if_dry(self) -> None:
         if self._dry:
             raise _Passes
-        if getattr(self.state, field).pop(key, None) is not None:
-            self._note(field, ("remove", field, key))
 
     def _note(self, field: str, op: Op) -> None:
         if field in _SHOWN:
@@ -144,6 +147,7 @@ class _Change:
         self._leave(user)
 
     def _leave(self, user: str) -> None:
+        self._stop_if_dry()
         self.out = user
         self.remove("hands", user)
         self.remove("sending", user)
@@ -356,12 +360,13 @@ class _Change:
         self.remove("sending", user)
 
 
-def check(state: Classroom, logged: Logged, time: int) -> None:
-    """Whether a command would be accepted now. Raises the `CommandError` that would refuse it; changes nothing."""
+def check(state: Classroom, logged: Logged, time: int) -> bool:
+    """Whether a command would be of any effect now. Raises the `CommandError` that would refuse it; changes nothing."""
     try:
         _Change(state, logged, state.offset + 1, time, dry=True).run()
     except _Passes:
-        pass
+        return True
+    return False
 
 
 def fold(state: Classroom, logged: Logged, offset: int, time: int) -> Verdict:

@@ -84,7 +84,8 @@ async def test_what_was_refused_stays_so_when_it_is_remembered_no_more(server: S
             assert await contents(person, room) == ["Before", "Listen"]
         async with asyncio.timeout(10):  # until the state is kept
             while await execute(server, PSST, room.channel):
-                await room.do(teacher, "lock")
+                await room.do(teacher, "mute_all")
+                await room.do(teacher, "unmute_all")
         await room.do(teacher, "set_lock", lock="chat", on=False)
         for each in (late[0], late[-1]):
             assert await refusal(room, ann, "psst", id=str(UUID(bytes=each.id))) == DENIED

@@ -365,7 +365,7 @@ COMMANDS = st.one_of(
 )
 def test_every_node_folds_the_same_class_whenever_it_takes_over(lines: list[Any], data: st.DataObject) -> None:
     """Beside it: nobody sends what they may not, what a client makes of the changes is the state, and a dry run says
-    what the fold will say and changes nothing."""
+    what the fold will say, and whether it is of any effect, and changes nothing."""
     log = Log()
     log.did("tea", commands.Start())
     page = shown(log.state)
@@ -377,13 +377,15 @@ def test_every_node_folds_the_same_class_whenever_it_takes_over(lines: list[Any]
         before = wire.encode_state(log.state)
         logged = log.logged(by, command, seat, about_seat=seat)
         try:
-            check(log.state, logged, log.time)
+            effect = check(log.state, logged, log.time)
             foretold = 0
         except Exception as error:
             foretold = error.code  # type: ignore[attr-defined]
         assert wire.encode_state(log.state) == before
         verdict = log.do(by, command, seat, about_seat=seat)
         assert verdict.code == foretold
+        if not foretold:
+            assert effect == (bool(verdict.out) or essence(before) != essence(wire.encode_state(log.state)))
         for op in msgspec.json.decode(msgspec.json.encode(verdict.changes)):
             apply(page, op)
         for user, sending in log.state.sending.items():
@@ -392,6 +394,11 @@ def test_every_node_folds_the_same_class_whenever_it_takes_over(lines: list[Any]
     assert list(page["hands"]) == list(shown(log.state)["hands"])
     kept_at = data.draw(st.integers(0, len(log.lines)))
     assert wire.encode_state(log.folded_again(kept_at)) == wire.encode_state(log.state)
+
+
+def essence(encoded: bytes) -> dict[str, Any]:
+    """A state without what every line changes."""
+    return dict(msgspec.json.decode(encoded)) | {"offset": 0, "verdicts": {}}
 
 
 def shown(state: Classroom) -> dict[str, Any]:

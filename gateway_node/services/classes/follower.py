@@ -160,6 +160,11 @@ class ClassFollower:
             raise codes.CONFLICT.saying("that was decided long ago")
         return Verdict()
 
+    def remembered(self, id: str) -> Verdict | None:
+        """The verdict on one of the last commands, with what it changed."""
+        verdicts = (each for each in reversed(self._outcomes.values()) if each.command is not None)
+        return next((each for each in verdicts if each.command is not None and each.command.id == id), None)
+
     # --- the log -----------------------------------------------------------------------------------------------
 
     def take(self, publication: Publication) -> Publication:

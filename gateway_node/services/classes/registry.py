@@ -157,13 +157,15 @@ class LiveClasses:
         return verdict
 
     async def log_command(self, id: UUID, logged: Logged) -> Verdict:
+        """What the fold makes of a command. One of no effect is accepted, at no offset: nobody is told of it."""
         follower = await self.get(id)
         try:
             known = follower.state.verdicts.get(logged.id)
             if known is not None and known[0] != logged.by:
                 raise codes.BAD_REQUEST.at("/id", "it is that of another sender's command")
             if known is None:
-                await self._check(follower, logged)
+                if not await self._has_effect(follower, logged):
+                    return Verdict()
                 entry = Entry(
                     follower.name,
                     UUID(logged.id).bytes,
@@ -175,7 +177,7 @@ class LiveClasses:
                 sent = await self._publisher.append(entry)
                 verdict = await follower.outcome(sent.publication.offset, logged.id)
             else:
-                verdict = Verdict(*known[1:])
+                verdict = follower.remembered(logged.id) or Verdict(*known[1:])
         except LogUnavailable:
             raise codes.INTERNAL.saying("the message log is not available") from None
         verdict.check()
@@ -192,14 +194,14 @@ class LiveClasses:
             raise codes.INTERNAL.saying("the message log is not available") from None
         verdict.check()
 
-    async def _check(self, follower: ClassFollower, logged: Logged) -> None:
+    async def _has_effect(self, follower: ClassFollower, logged: Logged) -> bool:
+        """Whether a command changes something, or has. Raises what refuses it."""
         now = round(time.time() * 1000)
-        try:
-            fold.check(follower.state, logged, now)
-        except codes.CommandError:
-            await follower.refresh()  # another node may know better
-            if logged.id not in follower.state.verdicts:
-                fold.check(follower.state, logged, now)
+        with suppress(codes.CommandError):
+            if fold.check(follower.state, logged, now):
+                return True
+        await follower.refresh()  # another node may know better
+        return logged.id in follower.state.verdicts or fold.check(follower.state, logged, now)
 
     async def say(self, identity: Identity, channel: str, data: bytes, info: ClientInfo) -> None:
         """A message to the class; it is accepted when the fold says so at its offset."""
