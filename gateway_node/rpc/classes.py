@@ -122,7 +122,7 @@ def methods(classes: Classrooms, polls: Polls) -> Mapping[str, RPC]:
         return await classes.join(identity, params.class_id)
 
     async def do(identity: Identity, params: Do) -> dict[str, object]:
-        verdict = await classes.do(identity, params.class_id, params.command, params.id)
+        verdict = await classes.do(identity, params.class_id, params.command, params.id, within="/command")
         return {"offset": verdict.offset, "changes": verdict.changes}
 
     async def people(identity: Identity, params: People) -> PeoplePage:

@@ -8,6 +8,8 @@ import pytest
 
 from loadtest.server import Server
 from tests.classes.room import lesson
+from tests.invariants.rawclient import Refused
+from tests.lms.school import ok
 
 pytestmark = pytest.mark.integration
 
@@ -59,3 +61,30 @@ async def test_the_same_id_again_has_the_same_answer_on_either_node(server: Serv
         for device in (ann.device, other):
             assert await device.rpc("class.do", **command) == first
         assert first["changes"] and not room.state(ann)["hands"]
+
+
+async def test_a_request_that_is_made_again_calls_one_hand(server: Server) -> None:
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
+        for person in (ann, ben):
+            await room.do(person, "raise_hand")
+        path, headers = f"{room.path}/commands", {"Idempotency-Key": str(uuid4())}
+        first = ok(await teacher.http("POST", path, {"do": "call_next"}, headers=headers))
+        assert [each for each in first["changes"] if each[0] == "remove"] == [["remove", "hands", ann.id]]
+        for node in (0, 1):
+            again = await teacher.http("POST", path, {"do": "call_next"}, headers=headers, node=node)
+            assert ok(again) == first
+        other = await teacher.http("POST", path, {"do": "lower_all"}, headers=headers)
+        assert other.status == 422
+        state = await room.seen(ben, lambda state: state["called"])
+        assert (state["called"]["user"], list(state["hands"])) == (ann.id, [ben.id])
+        ok(await teacher.http("POST", path, {"do": "call_next"}, headers={"Idempotency-Key": str(uuid4())}))
+        await room.seen(ben, lambda state: state["called"]["user"] == ben.id)
+
+
+async def test_what_cannot_be_done_so_is_pointed_to_where_it_stands(server: Server) -> None:
+    async with lesson(server) as (room, teacher):
+        command = {"do": "schedule", "opens_at": 0, "closes_at": 1}
+        refused = await teacher.http("POST", f"{room.path}/commands", command)
+        assert (refused.status, refused.pointers) == (422, ["/do"])
+        with pytest.raises(Refused, match="/command/do"):
+            await teacher.rpc("class.do", class_id=room.id, command=command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from litestar import Response, Router, get, patch, post
 from litestar.params import FromPath, JSONBody, QueryParameter
@@ -75,11 +75,17 @@ async def update(
 
 @post(CLASS + "/commands", operation_id="commandClass", status_code=HTTPStatus.OK)
 async def command(
-    request: AnyRequest, course_id: FromPath[UUID], class_id: FromPath[UUID], data: JSONBody[dict[str, object]]
+    request: AnyRequest,
+    course_id: FromPath[UUID],
+    class_id: FromPath[UUID],
+    data: JSONBody[dict[str, object]],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response[dict[str, object]]:
     """Start, end, lock, mute … as `class.do` does (docs/classes.md has the commands)."""
+    caller = caller_of(request)
+    key = uuid5(caller.user_id, f"command {class_id} {idempotency_key}") if idempotency_key else None
     await _timetable(request).get(course_id, class_id)
-    verdict = await _classrooms(request).do(caller_of(request).identity, class_id, command_of(data))
+    verdict = await _classrooms(request).do(caller.identity, class_id, command_of(data), key)
     return Response({"offset": verdict.offset, "changes": verdict.changes})
 
 

@@ -191,10 +191,13 @@ class Classrooms:
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    async def do(self, identity: Identity, id: UUID, command: AnyCommand, key: UUID | None = None) -> Verdict:
-        """Any command but those that begin elsewhere: a class is scheduled in its course, a poll has an answer."""
+    async def do(
+        self, identity: Identity, id: UUID, command: AnyCommand, key: UUID | None = None, *, within: str = ""
+    ) -> Verdict:
+        """Any command but those that begin elsewhere: a class is scheduled in its course, a poll has an answer.
+        `within`: the pointer of the command in what was sent."""
         if isinstance(command, commands.Schedule | OpenPoll):
-            raise codes.BAD_REQUEST.at("/command/do", "that is done in another way")
+            raise codes.BAD_REQUEST.at(f"{within}/do", "that is done in another way")
         if isinstance(command, commands.CallNext) and not command.seen:
             command = commands.CallNext((await self._live.get(id)).state.offset)
         before: state.Classroom | None = None
