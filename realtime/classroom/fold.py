@@ -194,7 +194,9 @@ class _Change:
             raise codes.CONFLICT.saying("the class is over")
         if state.phase != "live" and not isinstance(command, BEFORE_START):
             raise codes.CONFLICT.saying("the class has not begun")
-        elsewhere = logged.role == "server" or isinstance(command, BEFORE_START)
+        # The course's staff needs no seat to lead a class, as where it is done over HTTP.
+        leads = logged.role in ("teacher", "assistant") and not isinstance(command, STUDENTS_MAY)
+        elsewhere = leads or logged.role == "server" or isinstance(command, BEFORE_START)
         if not elsewhere and not state.is_in(logged.by, logged.role, logged.seat):
             raise codes.PERMISSION_DENIED.saying("not in the class")
         match command:

@@ -62,6 +62,7 @@ async def _send(teacher: Attendee, ann: Attendee, ben: Attendee) -> None:
         await each.gets_no(ann, "microphone")
         await each.gets(ann, "camera")
     await ann.hears("You are muted.")
+    await ann.hears("Your microphone is not sent any more.")
     await ann.press("Microphone")  # it sticks
     await expect(ann.page.get_by_text("the microphone is not yours to send now")).to_be_visible()
     await teacher.press("Screen")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -36,6 +37,8 @@ async def test_the_room_of_a_course_leads_to_its_class(visitors: Visitors, serve
         await link.focus()
         await link.press("Enter")
         await attendee.is_in()
+        await expect(visitor.page.get_by_role("heading", name="Channels", level=1)).to_be_visible()
+        await expect(visitor.page).to_have_title(re.compile("^Channels "))
         await room.do(teacher, "end")
         await visitor.page.get_by_role("link", name="Back to the rooms").click()
         await visitor.open(course["title"])

@@ -279,6 +279,14 @@ def test_a_kick_ends_a_seat_and_a_ban_every_seat(log: Log) -> None:
     assert log.refusal("tea", commands.Kick("nobody")) == NOT_FOUND
 
 
+def test_the_courses_staff_leads_from_outside_and_takes_part_from_inside(log: Log) -> None:
+    log.did("ann", commands.RaiseHand())
+    log.did("tea", commands.CallNext(log.state.offset), 0)
+    assert log.refusal("tea", commands.RaiseHand(), 0) == DENIED
+    assert log.refusal("tea", commands.Publish("page", ("camera",)), 0) == DENIED
+    log.did("tea", commands.End(), 0)
+
+
 def test_teachers_appoint_assistants_and_assistants_do_not(log: Log) -> None:
     assert log.refusal("ass", commands.SetRole("ann", "assistant")) == DENIED
     log.did("tea", commands.SetRole("ann", "assistant"))

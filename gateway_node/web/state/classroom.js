@@ -7,6 +7,7 @@
  * `restart` (the media server is another one).
  */
 import { Emitter } from '../emitter.js';
+import { Api } from '../net/api.js';
 import { Connection } from '../net/connection.js';
 import { sleep } from '../net/backoff.js';
 import { digest, news } from './news.js';
@@ -25,6 +26,7 @@ export class Classroom extends Emitter {
   status = 'joining'; // joining, waiting, in, refused
   reason = '';
   asksAgain = false; // whether a refused page goes on trying
+  title = '';
   role = 'student';
   media = 'p2p';
   state = null;
@@ -37,6 +39,7 @@ export class Classroom extends Emitter {
   waiting = []; // who waits in the lobby, for the staff
   connection;
   next = null; // where the following page of people begins
+  #api;
   #entering = false;
   #away = false; // whether the connection is lost, and that was told
   #known = null; // the digest of what was told
@@ -46,6 +49,7 @@ export class Classroom extends Emitter {
     super();
     this.id = id;
     this.me = session.user;
+    this.#api = new Api(session);
     const connection = new Connection(url(), (refused) => session.token(refused));
     this.connection = connection;
     connection.on('state', (state) => {
@@ -101,6 +105,7 @@ export class Classroom extends Emitter {
       const joined = await this.connection.rpc('class.join', { class_id: this.id });
       this.role = joined.role;
       this.media = joined.media;
+      if (!this.title) this.#ask(joined.course_id);
       if (joined.status === 'waiting' && this.status !== 'waiting') this.emit('told', 'You are in the lobby: a teacher lets you in.');
       if (joined.status === 'in' && this.status === 'waiting') this.emit('told', 'You have been let in.');
       this.status = joined.status;
@@ -119,6 +124,14 @@ export class Classroom extends Emitter {
       this.#entering = false;
     }
     this.emit('changed');
+  }
+
+  /** What it is called. A page without it is one all the same. */
+  async #ask(course) {
+    try {
+      this.title = (await this.#api.json(`/v1/courses/${course}/classes/${this.id}`)).title;
+      this.emit('changed');
+    } catch {}
   }
 
   /** In the lobby, also of a class that this page was in. */

@@ -1,4 +1,5 @@
-/** What this page sends: its microphone, camera and screen, as far as the class lets it. Events: `changed`. */
+/** What this page sends: its microphone, camera and screen, as far as the class lets it. Events: `changed`,
+ * `stopped` (kinds that the class has ended). */
 import { Emitter } from '../emitter.js';
 
 const KINDS = ['microphone', 'camera', 'screen'];
@@ -55,7 +56,10 @@ export class Devices extends Emitter {
     if (this.#resuming || !this.#room.state || this.#room.connection.state !== 'connected') return;
     const gone = [...this.tracks.keys()].filter((kind) => !this.allowed.includes(kind));
     for (const kind of gone) this.#end(kind);
-    if (gone.length) this.emit('changed');
+    if (gone.length) {
+      this.emit('stopped', gone);
+      this.emit('changed');
+    }
   }
 
   /** After a reload nothing is sent, whatever the class believes; after a lost connection all goes on, also where it was

@@ -23,6 +23,7 @@ export class ClassPage {
   devices;
   media = null;
   #told = new Told();
+  #heading = h('h1', { text: 'Class' });
   #status = h('p', { class: 'class-status' });
   #bar = new Toolbar('Class', { class: 'class-bar' });
   #locks = new Toolbar('What students may do', { class: 'class-locks' });
@@ -41,7 +42,7 @@ export class ClassPage {
       h(
         'header',
         { class: 'class-head' },
-        h('h1', { text: 'Class' }),
+        this.#heading,
         this.#status,
         this.#bar.element,
         h('a', { class: 'button', href: '#/', text: 'Back to the rooms' }),
@@ -54,6 +55,7 @@ export class ClassPage {
     room.on('told', (text) => this.#told.say(text));
     room.on('entered', () => this.#begin(update));
     this.devices.on('changed', update);
+    this.devices.on('stopped', (kinds) => this.#told.say(`Your ${kinds.join(' and ')} ${kinds.length > 1 ? 'are' : 'is'} not sent any more.`));
     this.element.addEventListener('focusin', ({ target }) => (this.#focused = target.closest('section')));
     this.#update();
     document.title = 'Class – Chalkwire';
@@ -77,6 +79,10 @@ export class ClassPage {
     this.element.dataset.status = room.status;
     this.element.dataset.connection = room.connection.state;
     this.element.dataset.phase = room.state?.phase ?? '';
+    if (room.title && this.#heading.textContent !== room.title) {
+      this.#heading.textContent = room.title;
+      document.title = `${room.title} – Chalkwire`;
+    }
     const says = this.#says();
     if (this.#status.textContent !== says) this.#status.textContent = says;
     const had = document.activeElement;
