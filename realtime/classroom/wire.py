@@ -33,7 +33,7 @@ def command_of(fields: object) -> AnyCommand:
     try:
         command: AnyCommand = msgspec.convert(fields, AnyCommand)
     except msgspec.ValidationError as error:
-        raise refusal(error) from None
+        raise refusal(error, AnyCommand) from None
     return command
 
 

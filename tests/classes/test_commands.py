@@ -88,3 +88,6 @@ async def test_what_cannot_be_done_so_is_pointed_to_where_it_stands(server: Serv
         assert (refused.status, refused.pointers) == (422, ["/do"])
         with pytest.raises(Refused, match="/command/do"):
             await teacher.rpc("class.do", class_id=room.id, command=command)
+        refused = await teacher.http("POST", f"{room.path}/commands", {"do": "strat"})
+        assert refused.pointers == ["/do"]
+        assert "call_next" in refused.body["errors"][0]["detail"]

@@ -105,11 +105,15 @@ async def test_a_locked_class_takes_nobody_new_and_keeps_its_people(server: Serv
 
 async def test_two_tabs_that_come_as_a_class_is_locked_have_one_answer(server: Server) -> None:
     """Whoever was told that they are in is in, whatever the other tab was told."""
-    async with lesson(server, "ann") as (room, teacher, ann):
+    async with lesson(server, "ann", "ben", "cal") as (room, teacher, ann, *others):
         tabs = [await ann.another_device(node) for node in (0, 1, 0, 1)]
+        assert {each.node for each in others} == {0, 1}
         for attempt in range(30):
             await room.do(teacher, "lock", on=False)
             await room.do(teacher, "kick", user=ann.id)
+            await room.do(teacher, "chat_rules", slow=attempt + 1)
+            for each in others:  # a node that has not heard of the kick yet would say that she is in still
+                await room.seen(each, lambda state, slow=attempt + 1: state["slow"] == slow)  # type: ignore[misc]
             coming = [asyncio.create_task(tab.rpc("class.join", class_id=room.id)) for tab in tabs]
             for _ in range(5 * attempt):
                 await asyncio.sleep(0)
