@@ -153,7 +153,9 @@ METHODS: Mapping[str, Right] = {
     **_all(_open(STUDENTS), "lesson.step"),
     **_all(MEMBERS, "course.here"),
     **_all(STAFF, "course.active"),
-    **_all(CLASS, "class.join", "class.do", "class.people", "class.hands", "class.react", "class.whisper"),
+    **_all(
+        CLASS, "class.join", "class.do", "class.people", "class.hands", "class.banned", "class.react", "class.whisper"
+    ),
     **_all(CLASS, "class.poll", "class.vote", "class.results", "class.ice", "class.signal"),
     **_all(CLASS, "class.offer", "class.watch", "class.answer"),
     **_all(ROOM, "message.react", "message.reactions", "message.pin", "message.unpin", "message.pins"),

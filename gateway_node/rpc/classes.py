@@ -57,6 +57,14 @@ class Hands(Struct):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
+class Banned(Struct):
+    """`after`: `next` of the page before."""
+
+    class_id: UUID
+    after: Annotated[str, Meta(max_length=64)] = ""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+
+
 class React(Struct):
     class_id: UUID
     emoji: str
@@ -130,6 +138,9 @@ def methods(classes: Classrooms, polls: Polls) -> Mapping[str, RPC]:
             identity, params.class_id, waiting=params.waiting, after=params.after, limit=params.limit
         )
 
+    async def banned(identity: Identity, params: Banned) -> PeoplePage:
+        return await classes.banned(identity, params.class_id, after=params.after, limit=params.limit)
+
     async def hands(identity: Identity, params: Hands) -> HandsPage:
         return await classes.hands(identity, params.class_id, after=params.after, limit=params.limit)
 
@@ -177,6 +188,7 @@ def methods(classes: Classrooms, polls: Polls) -> Mapping[str, RPC]:
         "class.do": method(Do, do),
         "class.people": method(People, people),
         "class.hands": method(Hands, hands),
+        "class.banned": method(Banned, banned),
         "class.react": method(React, react),
         "class.whisper": method(Whisper, whisper),
         "class.signal": method(Signal, signal),

@@ -125,7 +125,7 @@ async def test_two_tabs_that_come_as_a_class_is_locked_have_one_answer(server: S
 
 
 async def test_a_kick_ends_every_device_and_a_ban_lasts(server: Server) -> None:
-    async with lesson(server, "ann") as (room, teacher, ann):
+    async with lesson(server, "ann", "ben") as (room, teacher, ann, ben):
         other = await ann.another_device(node=0)
         await room.enter(ann, other)
         await room.do(teacher, "kick", user=ann.id)
@@ -140,7 +140,12 @@ async def test_a_kick_ends_every_device_and_a_ban_lasts(server: Server) -> None:
         await room.do(teacher, "ban", user=ann.id)
         await ann.device.is_out(room.channel)
         assert await refusal_to_enter(room, ann) == DENIED
+        banned = await teacher.rpc("class.banned", class_id=room.id)
+        assert ([each["user"] for each in banned["people"]], banned["count"]) == ([ann.id], 1)
+        assert not (await teacher.rpc("class.banned", class_id=room.id, after=ann.id))["people"]
+        assert await ben.refusal("class.banned", class_id=room.id) == DENIED
         await room.do(teacher, "unban", user=ann.id)
+        assert not (await teacher.rpc("class.banned", class_id=room.id))["people"]
         await room.enter(ann)
 
 

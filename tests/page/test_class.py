@@ -63,3 +63,23 @@ async def test_a_page_that_does_not_obey_is_not_shown(visitors: Visitors, server
         await teacher.press("Lock camera")
         for each in (teacher, ben):
             await each.gets_no(ann, "camera")
+
+
+async def test_whoever_is_banned_is_out_until_they_are_not_banned_any_more(visitors: Visitors, server: Server) -> None:
+    async with school(server, "teacher", "ann", "ben") as people:
+        _, (teacher, ann, ben) = await three(visitors, server, people)
+        await begin(teacher, ann, ben)
+        await teacher.chooses(ben, "Ban")
+        await teacher.confirms("Ban")
+        await expect(ben.page.locator(".class-status")).to_have_text("You were removed from this class.")
+        banned = teacher.page.get_by_role("list", name="Banned")
+        await expect(banned).to_contain_text("ben (banned)")
+        await expect(ann.page.get_by_role("list", name="Banned")).to_have_count(0)
+        await ben.press("Come in")
+        await expect(ben.page.locator(".class-status")).to_have_text("Banned from this class.")
+        await teacher.page.reload()
+        await teacher.is_in()
+        await teacher.press("Unban ben")
+        await expect(banned).to_have_count(0)
+        await ben.press("Come in")
+        await ben.is_in()

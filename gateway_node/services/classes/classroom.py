@@ -179,6 +179,21 @@ class Classrooms:
             following = bookmark_at(last.taken_at, last.user_id)
         return PeoplePage(page, counts.waiting if waiting else counts.inside, following)
 
+    async def banned(self, identity: Identity, id: UUID, *, after: str = "", limit: int = MAX_PAGE) -> PeoplePage:
+        """Whom the staff has banned, in the order of their ids."""
+        follower, standing = await self._insiders.find(identity, id)
+        if not follower.state.is_staff(identity.user, role_in_course(standing)):
+            raise codes.PERMISSION_DENIED.saying("that is for the teachers of the class")
+        users = sorted(user for user in follower.state.banned if user > after)
+        shown = [UUID(user) for user in users[:limit]]
+        standings = await asked(self._store.standings([(id, user_id) for user_id in shown]))
+        page = [
+            PersonInClass(user_id, each.name, each.role, each.seat or 0)
+            for user_id, each in zip(shown, standings, strict=True)
+            if each is not None and each.role is not None
+        ]
+        return PeoplePage(page, len(follower.state.banned), users[limit - 1] if len(users) > limit else "")
+
     async def hands(self, identity: Identity, id: UUID, *, after: int = 0, limit: int = MAX_PAGE) -> HandsPage:
         """The queue of hands from its beginning, or from behind the one that was raised at `after`."""
         follower, _ = await self._insiders.find(identity, id)

@@ -37,6 +37,7 @@ export class Classroom extends Emitter {
   crowd = 0; // how many there are, where they are too many to be listed
   reactions = new Map();
   waiting = []; // who waits in the lobby, for the staff
+  banned = []; // who is, the first 200, for the staff
   connection;
   next = null; // where the following page of people begins
   #api;
@@ -178,6 +179,11 @@ export class Classroom extends Emitter {
     this.emit('changed');
   }
 
+  async lookAtBanned() {
+    this.banned = this.isStaff ? (await this.call('banned')).people : [];
+    this.emit('changed');
+  }
+
   // --- what the server says ------------------------------------------------------------------------------------------
 
   #snapshot(state) {
@@ -193,6 +199,7 @@ export class Classroom extends Emitter {
     this.emit('entered');
     this.#readPeople();
     this.lookAtLobby().catch(() => {});
+    this.lookAtBanned().catch(() => {});
     this.emit('changed');
   }
 
@@ -204,6 +211,7 @@ export class Classroom extends Emitter {
     this.#known = null;
     this.people.clear();
     this.waiting = [];
+    this.banned = [];
     this.queue.reset();
     this.poll.follow(false);
     this.emit('told', this.reason);
@@ -267,6 +275,7 @@ export class Classroom extends Emitter {
       this.emit('told', `${this.name(by)} has raised a hand.`);
     }
     if (['lobby', 'admit', 'admit_all'].includes(command)) this.lookAtLobby().catch(() => {});
+    if (['ban', 'unban'].includes(command)) this.lookAtBanned().catch(() => {});
   }
 
   #tell() {

@@ -13,6 +13,7 @@ export class People {
   #title = h('h2', { text: 'People' });
   #list = h('ul', { class: 'class-people', 'aria-label': 'People' });
   #lobby = h('ul', { class: 'class-lobby', 'aria-label': 'In the lobby' });
+  #banned = h('ul', { class: 'class-banned', 'aria-label': 'Banned' });
   #all;
   #more;
 
@@ -20,7 +21,7 @@ export class People {
     this.#room = room;
     this.#all = button('Admit everybody', () => attempt(() => room.do('admit_all')));
     this.#more = button('More', () => attempt(() => room.morePeople()), { 'aria-label': 'More people' });
-    this.element = h('section', { 'aria-label': 'People' }, this.#title, this.#lobby, this.#all, this.#list, this.#more);
+    this.element = h('section', { 'aria-label': 'People' }, this.#title, this.#lobby, this.#all, this.#list, this.#more, this.#banned);
   }
 
   update() {
@@ -36,6 +37,15 @@ export class People {
         key: user,
         stamp: who,
         make: () => h('li', { 'data-user': user }, name(who), ' ', this.#button('Admit', who, () => room.do('admit', { user }))),
+      })),
+    );
+    this.#banned.hidden = !room.banned.length;
+    reconcile(
+      this.#banned,
+      room.banned.map(({ user, name: who }) => ({
+        key: user,
+        stamp: who,
+        make: () => h('li', { 'data-user': user }, name(who), ' (banned) ', this.#button('Unban', who, () => room.do('unban', { user }))),
       })),
     );
     reconcile(
