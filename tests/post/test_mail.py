@@ -102,13 +102,14 @@ async def test_a_mail_server_that_says_later_is_asked_again_with_the_same_letter
         mailbox.answers[addresses[ben.name]] = ["550 no such user"]
         await assign(teacher, course, "Later")
         await mailbox.letter(addresses[ann.name], "Later")
+        failed: list[Any] = []
         async with asyncio.timeout(10):
-            while not [
-                each for each in ok(await admin.http("GET", "/v1/school/outbox"))["failures"] if each["failed_at"]
-            ]:
+            while not failed:
                 await asyncio.sleep(0.05)
-        failed = ok(await admin.http("GET", "/v1/school/outbox"))["failures"]
-        assert [(each["user_id"], each["error"]) for each in failed] == [(ben.id, "550 no such user")]
+                failures = ok(await admin.http("GET", "/v1/school/outbox"))["failures"]
+                mine = [each for each in failures if each["user_id"] in (ann.id, ben.id)]  # other tests leave some
+                failed = [(each["user_id"], each["error"]) for each in mine if each["failed_at"]]
+        assert failed == [(ben.id, "550 no such user")]
         assert mailbox.arrived[addresses[ben.name]] == before + 1
         assert (await teacher.http("GET", "/v1/school/outbox")).status == 403
 
