@@ -42,6 +42,8 @@ def nodes(
     if as_json:
         print(json.dumps(shown))
         return
+    if user and not shown:
+        raise Trouble(f"No node of this host holds a connection of {user}: it takes the id of a user who is online.")
     print(f"{'name':<12} {'pid':>8} {'port':>6} {'restarts':>8}")
     for process in shown:
         row = [process.get(name, "") for name in ("name", "pid", "port", "restarts")]

@@ -20,7 +20,7 @@ from gateway_node.services.classes.classroom import (
 from gateway_node.services.classes.ice import IceServers
 from gateway_node.services.classes.media import Description
 from gateway_node.services.classes.polls import NewPoll, PollResults, Polls
-from realtime.classroom.commands import AnyCommand, Track
+from realtime.classroom.commands import AskedCommand, Track
 from realtime.core import RPC
 from realtime.interfaces import Identity
 
@@ -38,7 +38,7 @@ class Do(Struct):
     """`id`: the same one again is the same command."""
 
     class_id: UUID
-    command: AnyCommand
+    command: AskedCommand
     id: UUID | None = None
 
 
@@ -130,7 +130,7 @@ def methods(classes: Classrooms, polls: Polls) -> Mapping[str, RPC]:
         return await classes.join(identity, params.class_id)
 
     async def do(identity: Identity, params: Do) -> dict[str, object]:
-        verdict = await classes.do(identity, params.class_id, params.command, params.id, within="/command")
+        verdict = await classes.do(identity, params.class_id, params.command, params.id)
         return {"offset": verdict.offset, "changes": verdict.changes}
 
     async def people(identity: Identity, params: People) -> PeoplePage:

@@ -166,11 +166,14 @@ class Unpublish(Command, frozen=True, tag="unpublish"):
     user: User | None = None
 
 
-AnyCommand = (
-    Schedule | Start | End | Cancel | LockClass | Lobby | Admit | AdmitAll | Kick | Ban | Unban | SetRole
+AskedCommand = (
+    Start | End | Cancel | LockClass | Lobby | Admit | AdmitAll | Kick | Ban | Unban | SetRole
     | RaiseHand | LowerHand | LowerAll | CallNext | Dismiss | Mute | Unmute | MuteAll | UnmuteAll | SetLock
-    | ChatRules | OpenPoll | ClosePoll | Publish | Unpublish
+    | ChatRules | ClosePoll | Publish | Unpublish
 )  # fmt: skip
+"""Whoever is in a class may send these. The others begin elsewhere: in the course, or with a question."""
+
+AnyCommand = Schedule | OpenPoll | AskedCommand
 
 STUDENTS_MAY = (RaiseHand, LowerHand, Dismiss, Publish, Unpublish)
 BEFORE_START = (

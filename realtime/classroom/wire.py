@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from realtime.classroom.commands import SHOWN, AnyCommand, Logged
+from realtime.classroom.commands import SHOWN, AskedCommand, Logged
 from realtime.classroom.fold import SHOWN_FIELDS, Op, Verdict
 from realtime.classroom.state import Classroom
 from realtime.pointers import refusal
@@ -28,12 +28,12 @@ def decode_logged(data: bytes) -> Logged | None:
         return None
 
 
-def command_of(fields: object) -> AnyCommand:
+def command_of(fields: object) -> AskedCommand:
     """A command from decoded JSON. Raises error 107 with the pointer of the field at fault."""
     try:
-        command: AnyCommand = msgspec.convert(fields, AnyCommand)
+        command: AskedCommand = msgspec.convert(fields, AskedCommand)
     except msgspec.ValidationError as error:
-        raise refusal(error, AnyCommand) from None
+        raise refusal(error, AskedCommand) from None
     return command
 
 

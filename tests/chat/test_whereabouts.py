@@ -16,10 +16,13 @@ from tests.chat.person import people
 pytestmark = pytest.mark.integration
 
 
+def nodes(server: Server, *options: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "gateway_node", "nodes", *options]
+    return subprocess.run(argv, env=server.environment, capture_output=True, text=True, timeout=30, check=False)
+
+
 def listed(server: Server, user: str) -> list[str]:
-    argv = [sys.executable, "-m", "gateway_node", "nodes", "--json", "--user", user]
-    done = subprocess.run(argv, env=server.environment, check=True, capture_output=True, timeout=30)
-    return [each["name"] for each in json.loads(done.stdout)]
+    return [each["name"] for each in json.loads(nodes(server, "--json", "--user", user).stdout)]
 
 
 async def test_the_nodes_of_somebody_are_listed(server: Server) -> None:
@@ -33,3 +36,6 @@ async def test_the_nodes_of_somebody_are_listed(server: Server) -> None:
         await device.close()
         assert await asyncio.to_thread(server.node_of, ann.id) == "node-1"
         assert await asyncio.to_thread(listed, server, str(uuid.uuid4())) == []
+        nobody = await asyncio.to_thread(nodes, server, "--user", "nobody")
+        assert (nobody.returncode, nobody.stdout) == (1, "")
+        assert "No node of this host holds a connection of nobody" in nobody.stderr

@@ -29,7 +29,7 @@ from gateway_node.services.stores import asked
 from gateway_node.services.text import storable
 from realtime import codes
 from realtime.classroom import commands, state
-from realtime.classroom.commands import Admit, AdmitAll, AnyCommand, Lobby, OpenPoll, Role
+from realtime.classroom.commands import Admit, AdmitAll, AskedCommand, Lobby, Role
 from realtime.classroom.fold import Verdict
 from realtime.interfaces import Identity
 from realtime.membership import personal_channel
@@ -206,13 +206,7 @@ class Classrooms:
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    async def do(
-        self, identity: Identity, id: UUID, command: AnyCommand, key: UUID | None = None, *, within: str = ""
-    ) -> Verdict:
-        """Any command but those that begin elsewhere: a class is scheduled in its course, a poll has an answer.
-        `within`: the pointer of the command in what was sent."""
-        if isinstance(command, commands.Schedule | OpenPoll):
-            raise codes.BAD_REQUEST.at(f"{within}/do", "that is done in another way")
+    async def do(self, identity: Identity, id: UUID, command: AskedCommand, key: UUID | None = None) -> Verdict:
         if isinstance(command, commands.CallNext) and not command.seen:
             command = commands.CallNext((await self._live.get(id)).state.offset)
         before: state.Classroom | None = None
