@@ -59,6 +59,7 @@ class Classes:
     async def stop(self) -> None:
         """Finish what was promised; the stores are still open."""
         await self.classrooms.stop()
+        await self.polls.stop()
         await self.crier.stop()
         await self.live.stop()
 

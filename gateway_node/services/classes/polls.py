@@ -65,6 +65,10 @@ class Polls:
         self._tasks: set[asyncio.Task[None]] = set()
         live.listeners.append(self._heard)
 
+    async def stop(self) -> None:
+        """Write the grades that are under way; the database is still open."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def ask(self, identity: Identity, id: UUID, new: NewPoll, key: UUID | None) -> UUID:
         """Ask everybody something; the poll's id."""
         question = line(new.question, "/question", MAX_QUESTION, what="a question")
